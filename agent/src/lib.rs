@@ -1,0 +1,1 @@
+//! The agent: runs the containers of one host and reports their health.

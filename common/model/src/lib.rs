@@ -1,0 +1,1 @@
+//! Pure types shared by every part: ids, spec, host plan, observations, network.

@@ -1,0 +1,1 @@
+//! Pure decisions: state, commands, apply, scheduler, reconcilers, kinds.

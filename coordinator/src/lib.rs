@@ -1,0 +1,1 @@
+//! The coordinator: decides which host runs which member.

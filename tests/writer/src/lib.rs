@@ -1,0 +1,1 @@
+//! A drill's writer: sends rows, keeps a ledger, verifies it.
