@@ -1,1 +1,10 @@
-//! Pure types shared by every part: ids, spec, host plan, observations, network.
+//! Pure types shared by every part: ids, spec, host plan, observations, network, views. No I/O, no clock.
+
+pub mod ids;
+pub mod network;
+pub mod observed;
+pub mod plan;
+pub mod predicate;
+pub mod spec;
+pub mod time;
+pub mod view;

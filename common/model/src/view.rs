@@ -1,0 +1,288 @@
+//! What operators are shown; also the stable keys of `-o json`. Made by the coordinator, printed by the CLI.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{HostId, LogIndex, MemberId, Name, OperationId, Revision, Slot};
+use crate::observed::{Condition, HostFacts};
+use crate::time::Timestamp;
+
+/// How a service is, in five words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthWord {
+    /// As the spec says.
+    Healthy,
+    /// Serving, with less redundancy than the spec says.
+    Degraded,
+    /// Serving, but the next single failure stops writes or loses acknowledged data.
+    Critical,
+    /// No writes.
+    Down,
+    /// Too few members answered lately to know.
+    Unknown,
+}
+
+impl fmt::Display for HealthWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Health with its reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The word.
+    pub word: HealthWord,
+    /// Why it is not `healthy`; empty if it is.
+    pub reasons: Vec<String>,
+}
+
+/// Liveness of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Liveness {
+    /// Its agent beats.
+    Ready,
+    /// Silent for a moment; nothing moves.
+    Suspect,
+    /// Silent for longer than the preset.
+    Down,
+}
+
+/// Whether a host takes members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduling {
+    /// Takes new members.
+    #[default]
+    Open,
+    /// Keeps what it has, takes nothing new.
+    Cordoned,
+    /// Is being emptied.
+    Draining,
+    /// Members are stopped on purpose.
+    Maintenance,
+}
+
+/// The whole platform at one index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlatformView {
+    /// Its name.
+    pub platform: Name,
+    /// The state that this was read from.
+    pub index: LogIndex,
+    /// When, by the leader's clock.
+    pub at: Timestamp,
+    /// The coordinators.
+    pub coordinators: Vec<CoordinatorView>,
+    /// The hosts.
+    pub hosts: Vec<HostView>,
+    /// The services, children after their owner.
+    pub services: Vec<ServiceView>,
+    /// Operations that have not ended.
+    pub operations: Vec<OperationView>,
+    /// Things an operator should know, most serious first.
+    pub notices: Vec<String>,
+}
+
+/// One coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorView {
+    /// Its number.
+    pub id: u64,
+    /// Where it listens.
+    pub endpoint: String,
+    /// Leads now.
+    pub leader: bool,
+    /// Has a vote.
+    pub voter: bool,
+    /// Answered lately, as the leader knows; absent = the leader does not know.
+    pub reachable: Option<bool>,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its identity.
+    pub id: HostId,
+    /// Its name.
+    pub name: Name,
+    /// Its public address.
+    pub address: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its agent beats.
+    pub liveness: Liveness,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it takes members.
+    pub scheduling: Scheduling,
+    /// Its size.
+    pub facts: HostFacts,
+    /// Members placed on it.
+    pub members: u32,
+    /// What its agent reports.
+    pub conditions: Vec<Condition>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: Name,
+    /// Its kind.
+    pub kind: Name,
+    /// The service that it is a child of.
+    pub owner: Option<Name>,
+    /// Revision of its spec.
+    pub revision: Revision,
+    /// How it is.
+    pub health: Health,
+    /// Its members by slot.
+    pub members: Vec<MemberView>,
+    /// What it promises: what survives what, and what may be lost.
+    pub promises: Vec<String>,
+    /// The operation that holds it.
+    pub operation: Option<OperationId>,
+    /// Where clients connect, by role.
+    pub endpoints: BTreeMap<String, Vec<String>>,
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its number.
+    pub member: MemberId,
+    /// Name of its host.
+    pub host: Name,
+    /// Its addresses by network.
+    pub addresses: BTreeMap<Name, String>,
+    /// `running`, `stopped`, `waiting`, `unknown`, ...
+    pub state: String,
+    /// `leader`, `replica`, `sync_standby`, ... as the engine says.
+    pub role: Option<String>,
+    /// Serves as its role asks.
+    pub ready: bool,
+    /// Revision that runs.
+    pub revision: Revision,
+    /// Since when its container runs.
+    pub running_since: Option<Timestamp>,
+    /// Restarts by the agent.
+    pub restarts: u32,
+    /// Lag, timeline, or what it waits for.
+    pub detail: String,
+}
+
+/// How an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// Going on.
+    Running,
+    /// Waits for an operator.
+    NeedsOperator,
+    /// Ended well.
+    Done,
+    /// Ended badly.
+    Failed,
+    /// Ended by an operator.
+    Cancelled,
+    /// Undid itself.
+    RolledBack,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationView {
+    /// Its number.
+    pub id: OperationId,
+    /// `update`, `switchover`, `drill`, ...
+    pub kind: String,
+    /// The service that it holds.
+    pub service: Name,
+    /// How it stands.
+    pub state: OperationState,
+    /// What it does now, or why it ended.
+    pub step: String,
+    /// What to do, if it needs an operator.
+    pub remedy: Option<String>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// What it did so far, oldest first.
+    pub log: Vec<(Timestamp, String)>,
+    /// Its result, if it has one (a drill's report).
+    pub result: Option<serde_json::Value>,
+}
+
+/// What an apply would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// Pass it to `apply --at` so that nobody's change in between is overwritten.
+    pub index: LogIndex,
+    /// What changes.
+    pub changes: Vec<ChangeView>,
+    /// What the scheduler says: where members go, or why they cannot.
+    pub placement: Vec<String>,
+    /// Which losses stop writes, stop reads or lose data, per service.
+    pub survivability: Vec<String>,
+    /// What an operator should think about.
+    pub warnings: Vec<String>,
+    /// What must be decided first; an apply is refused (exit 3) while there are any.
+    pub refusals: Vec<String>,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeView {
+    /// `+`, `-`, `~` (in place), `+/-` (members are re-created).
+    pub mark: String,
+    /// What changes, for example `service pg-main: image`.
+    pub what: String,
+    /// Before.
+    pub from: Option<String>,
+    /// After.
+    pub to: Option<String>,
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Where in the log.
+    pub index: LogIndex,
+    /// When.
+    pub at: Timestamp,
+    /// Host, service, slot or operation that it is about.
+    pub about: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// A problem in a spec file, with its place and its remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// Line from 1.
+    pub line: u64,
+    /// Column from 1.
+    pub column: u64,
+    /// Path of the field, for example `services.pg-main.members`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
