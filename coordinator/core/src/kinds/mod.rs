@@ -1,0 +1,307 @@
+//! What a kind of service is: one trait, one folder per kind, one line per kind in [`ALL`].
+//!
+//! A kind decides nothing about hosts; it says what its members need, renders them, reads their probes, and names
+//! the next safe step. Everything here is pure: the same facts give the same answer on every coordinator.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use muster_model::ids::{HostId, MemberId, Name, Revision};
+use muster_model::observed::MemberStatus;
+use muster_model::plan::{Limits, Rendered, Task};
+use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::time::Timestamp;
+use muster_model::view::Health;
+use serde::{Deserialize, Serialize};
+
+/// A mistake in a service's settings: path below the service (`members`, `ports.0.port`), what is wrong, what to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path below `services.<name>`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+/// A service that another one brings along.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// What it is for its owner: `etcd`, `proxy`. Its name is `<owner>-<role>`.
+    pub role: Name,
+    /// Its spec.
+    pub spec: ServiceSpec,
+    /// Starts before its owner, or after it.
+    pub order: ChildOrder,
+}
+
+/// Start order of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChildOrder {
+    /// The owner waits for it.
+    BeforeOwner,
+    /// It waits for the owner.
+    AfterOwner,
+}
+
+/// What a service's members need from hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// Number of slots.
+    pub slots: u32,
+    /// Networks that every member joins, the first one for probes.
+    pub networks: Vec<Name>,
+    /// Limits of each member; what the scheduler reserves.
+    pub limits: Limits,
+    /// Two members may never share a host.
+    pub one_per_host: bool,
+    /// A host with a member of this other service is preferred less (the owner's members and its etcd, ...).
+    pub apart_from: Vec<Name>,
+    /// Ports published on the host's own address: (protocol as text, port).
+    pub host_ports: Vec<u16>,
+    /// Has data: stays on its host, is replaced late, never refilled on suspicion.
+    pub has_data: bool,
+    /// Runs in one place only: no second start without a confirmed stop of the first.
+    pub exclusive: bool,
+}
+
+/// A secret that the platform makes when it does not exist yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretNeed {
+    /// Full name, `<service>/<what>`.
+    pub name: String,
+}
+
+/// A member as its peers see it when they are rendered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Slot index.
+    pub slot: u32,
+    /// Member number.
+    pub member: MemberId,
+    /// Name of its host.
+    pub host: Name,
+    /// Addresses by network.
+    pub addresses: BTreeMap<Name, Ipv4Addr>,
+}
+
+/// What a member is rendered from. Nothing else may influence the result.
+#[derive(Debug, Clone)]
+pub struct RenderContext<'a> {
+    /// The platform's random id.
+    pub platform_id: &'a str,
+    /// The whole spec, for networks.
+    pub platform: &'a PlatformSpec,
+    /// The service.
+    pub service: &'a Name,
+    /// Its spec.
+    pub spec: &'a ServiceSpec,
+    /// The member to render.
+    pub me: &'a Peer,
+    /// All placed members of the service by slot, `me` among them.
+    pub peers: &'a [Peer],
+    /// Placed members of child services by role.
+    pub children: &'a BTreeMap<Name, Vec<Peer>>,
+    /// Owner: its name, spec and placed members.
+    pub owner: Option<(&'a Name, &'a ServiceSpec, &'a [Peer])>,
+    /// The member joins a cluster that exists already (a replacement), instead of forming it.
+    pub joins_existing: bool,
+}
+
+/// Why nothing happens: shown to operators as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait(pub String);
+
+/// A member's condition as State keeps it: quantised, so that Raft is not flooded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Revision that ran when it was seen; counts only if it is the member's.
+    pub revision: Revision,
+    /// `container_hash` that ran.
+    pub container_hash: String,
+    /// Its container runs.
+    pub running: bool,
+    /// Its stop is confirmed by its agent.
+    pub stopped: bool,
+    /// As the engine says: `leader`, `replica`, `sync_standby`, ...
+    pub role: Option<String>,
+    /// Serves as its role asks.
+    pub ready: bool,
+    /// Has, or nearly has, everything acknowledged.
+    pub caught_up: bool,
+    /// The write-path probe: absent = not asked of this member.
+    pub writes: Option<bool>,
+    /// The engine's own system id.
+    pub system_id: Option<String>,
+    /// Restarts asked for by plan that were carried out.
+    pub restarts_done: u64,
+    /// Agent's restarts, start time: change with each start of the container.
+    pub started_at: Option<Timestamp>,
+    /// Restarts by the agent.
+    pub restarts: u32,
+    /// Short text for operators: why it waits, timeline, lag class. Must not change with every probe.
+    pub detail: String,
+}
+
+/// One member as decisions see it.
+#[derive(Debug, Clone)]
+pub struct MemberFacts {
+    /// Slot index.
+    pub slot: u32,
+    /// Its number.
+    pub member: MemberId,
+    /// Its host.
+    pub host: HostId,
+    /// Name of the host.
+    pub host_name: Name,
+    /// The host's agent beats.
+    pub host_up: bool,
+    /// Its plan says run.
+    pub started: bool,
+    /// Revision of its rendered plan.
+    pub revision: Revision,
+    /// Its container is made of the newest rendering.
+    pub current: bool,
+    /// What was seen, only if it belongs to the present revision and the host is up; otherwise absent = unknown.
+    pub seen: Option<Observed>,
+}
+
+/// One service as decisions see it.
+#[derive(Debug, Clone)]
+pub struct ServiceFacts<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// Its spec.
+    pub spec: &'a ServiceSpec,
+    /// Newest revision.
+    pub revision: Revision,
+    /// Slots wanted.
+    pub slots: u32,
+    /// Placed members by slot.
+    pub members: Vec<MemberFacts>,
+    /// Child services by role.
+    pub children: BTreeMap<Name, ServiceFacts<'a>>,
+    /// The cluster was formed once: a recorded one-shot, never undone.
+    pub formed: bool,
+    /// Number of hosts that are up.
+    pub hosts_up: usize,
+    /// Now, by the leader's clock.
+    pub now: Timestamp,
+}
+
+/// The next step of a rolling update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpdateStep {
+    /// Every member is at the newest revision and ready.
+    Done,
+    /// Not yet, for this reason.
+    Wait(String),
+    /// Give this member the newest rendering: it is stopped and created again.
+    Recreate(MemberId),
+    /// Move the leading role away from `from` first.
+    Switch {
+        /// The leader.
+        from: MemberId,
+        /// Where to.
+        to: MemberId,
+    },
+}
+
+/// Losses and what they stop, for one service. Empty lists = nothing stops.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survivability {
+    /// Hosts whose loss stops writes, with the reason.
+    pub stops_writes: BTreeMap<HostId, String>,
+    /// Hosts whose loss stops reads too.
+    pub stops_reads: BTreeMap<HostId, String>,
+    /// What may be lost although acknowledged, in one sentence; empty = nothing.
+    pub may_lose: String,
+}
+
+/// A way for clients to connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `write`, `read`, ...
+    pub role: String,
+    /// The connection string; `${secret:NAME}` where the password stands.
+    pub url: String,
+}
+
+/// One kind of service.
+pub trait Kind: Sync {
+    /// `postgres`, `app`, ...
+    fn name(&self) -> &'static str;
+
+    /// Judges the settings; children are judged by their own kind.
+    fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
+
+    /// Services that this one brings along.
+    fn children(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<Child> {
+        Vec::new()
+    }
+
+    /// What its members need. Called only with a spec that `validate` accepted.
+    fn layout(&self, name: &Name, spec: &ServiceSpec) -> Layout;
+
+    /// Secrets that must exist before its members are rendered.
+    fn secrets(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<SecretNeed> {
+        Vec::new()
+    }
+
+    /// A member's container, files, probes and actions.
+    fn render(&self, context: &RenderContext<'_>) -> Rendered;
+
+    /// What a member's state and probes mean.
+    fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
+
+    /// Whether the member in `slot` may be started (again), beyond its host being there: the bootstrap order.
+    fn may_start(&self, _service: &ServiceFacts<'_>, _slot: u32) -> Result<(), Wait> {
+        Ok(())
+    }
+
+    /// The cluster exists: from now on nothing may ever initialise a second one. Recorded once.
+    fn is_formed(&self, _service: &ServiceFacts<'_>) -> bool {
+        false
+    }
+
+    /// How it is, with reasons.
+    fn health(&self, service: &ServiceFacts<'_>) -> Health;
+
+    /// The next step of a rolling update to the newest revision.
+    fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep;
+
+    /// Whether a member may be stopped or restarted now, in an update or by an operator.
+    fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait>;
+
+    /// Whether a lost member may be replaced on another host now.
+    fn may_replace(&self, _service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {
+        Ok(())
+    }
+
+    /// The guarded task that moves the leading role to `to`, or to the best member. `id` is filled in by the caller.
+    fn switchover(&self, _service: &ServiceFacts<'_>, _to: Option<u32>) -> Result<Task, Wait> {
+        Err(Wait("this kind has no leading role to switch".to_owned()))
+    }
+
+    /// The slot that leads now, if the kind has a leading role and it is known.
+    fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {
+        let leads = |m: &&MemberFacts| m.seen.as_ref().is_some_and(|s| s.role.as_deref() == Some("leader"));
+        service.members.iter().find(leads).map(|m| m.slot)
+    }
+
+    /// Which losses stop what.
+    fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability;
+
+    /// How clients connect, given the placed members of the service and of its children.
+    fn endpoints(
+        &self,
+        _name: &Name,
+        _spec: &ServiceSpec,
+        _peers: &[Peer],
+        _children: &BTreeMap<Name, Vec<Peer>>,
+        _user: Option<&str>,
+    ) -> Vec<Endpoint> {
+        Vec::new()
+    }
+}
