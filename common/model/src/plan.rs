@@ -385,16 +385,16 @@ pub enum Predicate {
         /// The pointer.
         pointer: String,
         /// The condition, with pointers relative to the element.
-        accept: Box<Predicate>,
+        accept: Box<Self>,
         /// The smallest number.
         at_least: usize,
     },
     /// All hold.
-    All(Vec<Predicate>),
+    All(Vec<Self>),
     /// One holds.
-    Any(Vec<Predicate>),
+    Any(Vec<Self>),
     /// It does not hold.
-    Not(Box<Predicate>),
+    Not(Box<Self>),
 }
 
 /// Something that can be done to a member by name.
