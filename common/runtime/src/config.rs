@@ -92,7 +92,7 @@ impl Config {
                     config.values.insert(key, strings);
                 }
                 None => {
-                    config.problems.push(format!("{file}: `{key}` is neither a value nor a list of values"))
+                    config.problems.push(format!("{file}: `{key}` is neither a value nor a list of values"));
                 }
             }
         }

@@ -39,21 +39,25 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sends log lines to standard error; `filter` is usually [`FILTER_VARIABLE`]'s value, `info` if there is none.
+/// Sends log lines to standard error, filtered by [`FILTER_VARIABLE`] (`info` if it is not set).
 ///
 /// # Errors
 /// The filter makes no sense, or logging is set up already.
-pub fn init(format: Format, filter: Option<&str>) -> Result<(), TelemetryError> {
-    let filter = filter.unwrap_or("info");
-    let targets: Targets = filter.parse().map_err(|error: tracing_subscriber::filter::ParseError| {
-        TelemetryError::Filter { value: filter.to_owned(), reason: error.to_string() }
-    })?;
+pub fn init(format: Format) -> Result<(), TelemetryError> {
+    let targets = parse_filter(&std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned()))?;
     let lines = match format {
         Format::Human => fmt::layer().with_writer(OneLine).with_ansi(io::stderr().is_terminal()).boxed(),
         Format::Json => fmt::layer().json().flatten_event(true).with_writer(OneLine).with_ansi(false).boxed(),
     };
     let subscriber = tracing_subscriber::registry().with(lines.with_filter(targets));
     subscriber.try_init().map_err(|_| TelemetryError::Twice)
+}
+
+fn parse_filter(value: &str) -> Result<Targets, TelemetryError> {
+    value.parse().map_err(|error: tracing_subscriber::filter::ParseError| TelemetryError::Filter {
+        value: value.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Makes a writer per event that keeps the event on one line.
@@ -118,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_named() {
-        let error = init(Format::Human, Some("muster=loud")).unwrap_err().to_string();
+        let error = parse_filter("muster=loud").unwrap_err().to_string();
         assert!(error.contains("muster=loud") && error.contains("info,"), "{error}");
     }
 }

@@ -230,7 +230,7 @@ async fn a_stranger_is_refused_and_noted() {
     let other = Ca::create(&name("shop"), world.clock.now_ms()).unwrap();
     let stranger = world.tls(Some(issue(&other, &world.clock, Role::Admin, LEAF_LIFE)));
     assert!(call(&world.channel(&stranger), ANYONE).await.is_err());
-    assert!(world.heard("UnknownIssuer"));
+    assert!(world.heard("BadSignature"));
 }
 
 #[tokio::test]
