@@ -1,1 +1,34 @@
-//! The only crate that names openraft: log, transport, membership, reads.
+//! Raft for the coordinators: log, transport, membership, reads. The only crate that names openraft,
+//! and nothing of it is visible outside. What is replicated is opaque here.
+
+mod config;
+mod consensus;
+mod convert;
+mod disk;
+mod error;
+mod history;
+mod identity;
+mod leadership;
+mod log;
+mod machine;
+mod membership;
+mod net;
+mod node;
+mod snapshot;
+mod state_machine;
+mod types;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Clock, Config, SnapshotPolicy, Timings};
+pub use consensus::Consensus;
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use error::{ChangeError, ProposeError, ReadError, StartError};
+pub use leadership::Leadership;
+pub use membership::{Member, Status};
+pub use net::{DialError, Dialer, RaftService};
+pub use node::Applied;
+pub use state_machine::{Encode, StateMachine};
+pub use types::{Node, NodeId};

@@ -1,0 +1,17 @@
+//! The durable log: append-only segments written by one thread. Must not decide anything about Raft.
+//!
+//! A segment is a preallocated file `log-<number>.seg`: a header, then frames, then zeros. A frame
+//! is one group commit: it is written and fsynced as a whole before the next one is written. So a
+//! damaged frame with a valid frame anywhere after it was durable once and is corruption; without
+//! one it is a torn write that nobody was told about, and is cut.
+
+mod frame;
+mod memory;
+mod recover;
+mod store;
+mod writer;
+
+pub(crate) use memory::Memory;
+pub(crate) use recover::{Sizes, create, open, wipe_unfinished};
+pub(crate) use store::LogStore;
+pub(crate) use writer::Writer;
