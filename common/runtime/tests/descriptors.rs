@@ -1,5 +1,6 @@
 //! A server that ran out of file descriptors serves again as soon as there are some. In a process of its own, because
 //! it takes all descriptors of the process.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::net::TcpStream;
 use std::sync::Arc;
