@@ -84,21 +84,24 @@ fn mount_all(config: &Config, disk: &Disk) -> Result<()> {
     fresh_tmpfs("/dev/shm", 0o1777)
 }
 
-/// The machine's engine and other testbeds have mounts that this namespace copied. Kept here, they would stay busy
+/// Engines of the machine and other testbeds have mounts that this namespace copied. Kept here, they would stay busy
 /// after their owners removed them.
 fn forget_mounts_of_machine() -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mount table")?;
-    let points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
-    for point in points.iter().rev() {
-        if ["/run/", "/var/run/", "/var/lib/docker/", "/var/lib/containerd/"]
-            .iter()
-            .any(|dir| point.starts_with(dir))
-        {
+    let mounts: Vec<(&str, &str)> = table.lines().filter_map(point_and_kind).collect();
+    for (point, kind) in mounts.into_iter().rev() {
+        let below = ["/run/", "/var/run/", "/var/lib/docker/"].iter().any(|dir| point.starts_with(dir));
+        if below || (matches!(kind, "overlay" | "nsfs") && point != "/") {
             // Gone with its parent already, perhaps.
-            let _ = unmount(*point, UnmountFlags::DETACH);
+            let _ = unmount(point, UnmountFlags::DETACH);
         }
     }
     Ok(())
+}
+
+fn point_and_kind(line: &str) -> Option<(&str, &str)> {
+    let (place, kind) = line.split_once(" - ")?;
+    Some((place.split(' ').nth(4)?, kind.split(' ').next()?))
 }
 
 /// A new sysfs shows the host's own links, and hides what is mounted below the old one: that is carried over.

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -79,10 +80,9 @@ impl Testbed {
         if all {
             Golden::new(&self.config).remove()?;
         }
-        let held = |name: &str| self.config.dir.join(name).exists();
-        if !held("hosts") && !held("golden") {
-            remove_tree(&self.config.dir)?;
-        }
+        // Safety of this order: the file goes while its lock is held; see `lock`. The folder may hold what is not ours.
+        fs::remove_file(self.lock_file()).context("removing the lock")?;
+        let _ = fs::remove_dir(&self.config.dir);
         drop(lock);
         Ok(())
     }
@@ -217,11 +217,25 @@ impl Testbed {
 
     /// Held by whatever makes or removes hosts; a second caller waits.
     fn lock(&self) -> Result<File> {
-        fs::create_dir_all(&self.config.dir)
-            .with_context(|| format!("making {}", self.config.dir.display()))?;
-        let file = File::create(self.config.dir.join("lock"))?;
-        flock(&file, FlockOperation::LockExclusive).context("waiting for another testbed command")?;
-        Ok(file)
+        loop {
+            fs::create_dir_all(&self.config.dir)
+                .with_context(|| format!("making {}", self.config.dir.display()))?;
+            let Ok(file) = File::create(self.lock_file()) else {
+                ensure!(!self.config.dir.exists(), "{} cannot be written", self.config.dir.display());
+                continue;
+            };
+            flock(&file, FlockOperation::LockExclusive).context("waiting for another testbed command")?;
+            // Who waited for a `down` may hold the lock of a file that is no longer there.
+            if fs::metadata(self.lock_file())
+                .is_ok_and(|named| file.metadata().is_ok_and(|ours| ours.ino() == named.ino()))
+            {
+                return Ok(file);
+            }
+        }
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.config.dir.join("lock")
     }
 }
 
