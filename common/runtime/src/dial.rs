@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::certificate::PeerCertificate;
+use crate::keys::KeyDigest;
 use crate::net;
 use crate::rpc;
 
@@ -77,10 +78,42 @@ pub struct Unreachable(Vec<(String, String)>);
 /// It puts no deadline on calls (sessions last): use `rpc::within`.
 #[must_use]
 pub fn channel(endpoints: Arc<Endpoints>, tls: Arc<ClientConfig>) -> Channel {
-    let connector = tower::service_fn(move |_: Uri| {
+    settings().connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
         let (endpoints, tls) = (Arc::clone(&endpoints), Arc::clone(&tls));
         async move { connect_any(&endpoints, &tls).await.map(|(stream, _)| TokioIo::new(stream)) }
+    }))
+}
+
+/// A connected channel to one coordinator: nobody but the holder of this key will do, now and when it reconnects.
+///
+/// # Errors
+/// It cannot be reached, or another one answers at its address.
+pub async fn connect_to(
+    address: &str,
+    key: &KeyDigest,
+    tls: Arc<ClientConfig>,
+) -> Result<Channel, Unreachable> {
+    let (to, key) = (address.to_owned(), key.clone());
+    let connector = tower::service_fn(move |_: Uri| {
+        let (to, key, tls) = (to.clone(), key.clone(), Arc::clone(&tls));
+        async move {
+            let (stream, certificate) = connect(&to, &tls).await?;
+            if certificate.key != key {
+                return Err(io::Error::other(format!("{} answers there", certificate.identity)));
+            }
+            Ok(TokioIo::new(stream))
+        }
     });
+    settings().connect_with_connector(connector).await.map_err(|error| {
+        let mut deepest: &dyn std::error::Error = &error;
+        while let Some(source) = deepest.source() {
+            deepest = source;
+        }
+        Unreachable(vec![(address.to_owned(), deepest.to_string())])
+    })
+}
+
+fn settings() -> Endpoint {
     // The name is never resolved. The scheme is http because the connector does TLS itself.
     Endpoint::from_static("http://coordinator.muster")
         .http2_keep_alive_interval(rpc::KEEPALIVE_INTERVAL)
@@ -89,7 +122,6 @@ pub fn channel(endpoints: Arc<Endpoints>, tls: Arc<ClientConfig>) -> Channel {
         .initial_stream_window_size(rpc::WINDOWS.0)
         .initial_connection_window_size(rpc::WINDOWS.1)
         .http2_max_header_list_size(rpc::HEADERS_MAX)
-        .connect_with_connector_lazy(connector)
 }
 
 /// Connects once and hangs up, to learn whether anybody is there and who.

@@ -166,15 +166,15 @@ impl NodeKey {
         Sha256Hex::of(&self.0.subject_public_key_info())
     }
 
-    /// A certificate signing request (DER) for this key. It proves possession; the CA takes nothing else from it.
+    /// A certificate signing request (PEM) for this key. It proves possession; the CA takes nothing else from it.
     ///
     /// # Errors
     /// Signing failed.
-    pub fn csr(&self, name: &Name) -> Result<Vec<u8>, KeyError> {
+    pub fn csr(&self, name: &Name) -> Result<String, KeyError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name.as_str());
-        Ok(params.serialize_request(&self.0)?.der().to_vec())
+        Ok(params.serialize_request(&self.0)?.pem()?)
     }
 
     pub(crate) fn into_pair(self) -> KeyPair {

@@ -334,6 +334,19 @@ async fn a_channel_takes_the_endpoint_that_answers_and_says_when_none_does() {
 }
 
 #[tokio::test]
+async fn a_pinned_channel_accepts_no_other_coordinator() {
+    let world = World::new(Limits::default()).await;
+    let tls = world.client(Role::Agent);
+    let (address, config) = (world.address.to_string(), tls.client_config().unwrap());
+    let key = world.server.credentials().unwrap().certificate().key.clone();
+    let channel = dial::connect_to(&address, &key, Arc::clone(&config)).await.unwrap();
+    assert_eq!(code(&channel, AGENT).await, Code::Ok);
+    let other = tls.credentials().unwrap().certificate().key.clone();
+    let error = dial::connect_to(&address, &other, config).await.unwrap_err().to_string();
+    assert!(error.contains("coordinator x1 answers there"), "{error}");
+}
+
+#[tokio::test]
 async fn a_channel_connects_again_after_the_server_came_back() {
     let world = World::new(Limits::default()).await;
     let channel = world.channel(&world.client(Role::Agent));
