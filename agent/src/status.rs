@@ -1,0 +1,85 @@
+//! What the agent says of its members. Pure; unknown while a step is under way or the engine does not answer.
+
+use muster_model::ids::MemberId;
+use muster_model::observed::{ContainerState, MemberStatus, ProbeResult};
+use muster_model::plan::HostPlan;
+
+use crate::diff::{Facts, Step, StepKind};
+use crate::seen::{Seen, SeenState};
+
+/// Every member of the plan, and every other container of ours. `seen` absent = the engine does not answer;
+/// `steps` are those of the same round; `probes` gives a member's last results.
+#[must_use]
+pub fn status(
+    plan: &HostPlan,
+    seen: Option<&[Seen]>,
+    facts: &Facts<'_>,
+    steps: &[Step],
+    probes: &dyn Fn(MemberId) -> Vec<ProbeResult>,
+) -> Vec<MemberStatus> {
+    let containers = seen.unwrap_or_default();
+    let mut all: Vec<MemberStatus> = plan
+        .members
+        .iter()
+        .map(|member| {
+            let container = containers.iter().find(|c| c.member == member.member);
+            let memory = facts.memory.get(&member.member);
+            MemberStatus {
+                member: member.member,
+                slot: member.slot.clone(),
+                revision: container.map_or(member.revision, |c| c.revision),
+                container_hash: container.map(|c| c.hash.clone()).unwrap_or_default(),
+                state: state(member.member, container, seen.is_some(), facts, steps),
+                restarts: memory.map_or(0, |memory| memory.restarts),
+                restarts_done: container.map_or(0, |c| c.restarts),
+                system_id: facts.ledger.volumes.get(&member.member).and_then(|v| v.system_id.clone()),
+                probes: probes(member.member),
+            }
+        })
+        .collect();
+    for container in containers {
+        if plan.members.iter().all(|member| member.member != container.member) {
+            all.push(MemberStatus {
+                member: container.member,
+                slot: container.slot.clone(),
+                revision: container.revision,
+                container_hash: container.hash.clone(),
+                state: state(container.member, Some(container), true, facts, steps),
+                restarts: 0,
+                restarts_done: container.restarts,
+                system_id: None,
+                probes: Vec::new(),
+            });
+        }
+    }
+    all
+}
+
+fn state(
+    member: MemberId,
+    container: Option<&Seen>,
+    answering: bool,
+    facts: &Facts<'_>,
+    steps: &[Step],
+) -> ContainerState {
+    if !answering || facts.busy.contains(&member) {
+        return ContainerState::Unknown;
+    }
+    if let Some(SeenState::Running { since }) = container.map(|c| &c.state) {
+        return ContainerState::Running { since: *since };
+    }
+    let waits = steps.iter().filter(|step| step.member == member).find_map(|step| match &step.kind {
+        StepKind::Wait { why } => Some(why.clone()),
+        _ => None,
+    });
+    if let Some(why) = waits {
+        return ContainerState::Refused { why };
+    }
+    match container.map(|c| &c.state) {
+        None => ContainerState::Absent,
+        Some(SeenState::Created) => ContainerState::Stopped { code: None },
+        Some(SeenState::Stopped { code }) => ContainerState::Stopped { code: Some(*code) },
+        Some(SeenState::Running { since }) => ContainerState::Running { since: *since },
+        Some(SeenState::Removing) => ContainerState::Unknown,
+    }
+}
