@@ -205,6 +205,31 @@ mod tests {
     }
 
     #[test]
+    fn who_was_expired_from_the_start_may_stay_to_renew() {
+        let name = |text| muster_model::ids::Name::new(text).unwrap();
+        let identity = crate::identity::Identity {
+            platform: name("shop"),
+            role: crate::identity::Role::Agent,
+            id: name("x1"),
+            name: name("x1"),
+        };
+        let certificate = crate::certificate::PeerCertificate {
+            identity,
+            serial: "01".into(),
+            key: crate::keys::Sha256Hex::of(b"key"),
+            not_before: 0,
+            not_after: 100,
+            usage: crate::certificate::Usage { server: false, client: true },
+        };
+        let peer = Peer { certificate: Some(Arc::new(certificate)), ..anonymous(1) };
+        let connections = Connections::new(Limits::default());
+        let early = connections.admit(&peer, (100_999, Duration::ZERO)).unwrap();
+        let late = connections.admit(&peer, (101_000, Duration::ZERO)).unwrap();
+        connections.sweep(&Nothing, (200_000, Duration::ZERO));
+        assert!(early.close.is_cancelled() && !late.close.is_cancelled());
+    }
+
+    #[test]
     fn one_address_cannot_hold_all_handshakes() {
         let limits = Limits { handshakes: 3, handshakes_per_address: 2, ..Limits::default() };
         let connections = Connections::new(limits);

@@ -251,9 +251,6 @@ async fn an_expired_certificate_is_good_for_renewal_and_for_raft_if_pinned() {
     assert_eq!(code(&coordinator, RAFT).await, Code::Unauthenticated);
     world.server.pins().replace([clients[1].credentials().unwrap().certificate().key.clone()]);
     assert_eq!(code(&coordinator, RAFT).await, Code::Ok);
-    // The open connection of one who was expired from the start is not cut while it renews.
-    tokio::time::sleep(SWEEP * 2).await;
-    assert_eq!(code(&agent, RENEW).await, Code::Ok);
 }
 
 #[tokio::test]
@@ -282,7 +279,8 @@ async fn revocation_cuts_an_open_stream_within_two_seconds_and_no_other() {
     assert!(cut.echo().await && kept.echo().await);
     let serial = bad.credentials().unwrap().certificate().serial.clone();
     world.revoked.0.lock().unwrap().insert(serial);
-    assert!(cut.ended().await < Duration::from_secs(2));
+    // Two seconds are promised; the next keepalive ping, which would fail too, comes later than this.
+    assert!(cut.ended().await < Duration::from_millis(1500));
     assert!(kept.echo().await);
     for method in [AGENT, ANYONE, RENEW] {
         assert_eq!(code(&world.channel(&bad), method).await, Code::PermissionDenied);

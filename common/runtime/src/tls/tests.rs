@@ -79,8 +79,8 @@ async fn handshake(server: &Tls, client: Arc<ClientConfig>) -> (Result<bool, Str
 }
 
 /// Shows any certificate, sound or not, as an attacker would.
-fn forge(key: &NodeKey, certificate_pem: &str) -> Credentials {
-    let chain = vec![crate::certificate::der_from_pem(certificate_pem).unwrap()];
+fn forge(key: &NodeKey, chain: &[&str]) -> Credentials {
+    let chain = chain.iter().map(|pem| crate::certificate::der_from_pem(pem).unwrap()).collect();
     let certified = Arc::new(CertifiedKey::new(chain, key.tls_key().unwrap()));
     let own = Ca::create(&name("any"), NOW).unwrap();
     Credentials { certified, ..credentials(&own, Role::Agent) }
@@ -108,7 +108,7 @@ fn odd_leaf(ca: &Ca, change: impl FnOnce(&mut CertificateParams)) -> Credentials
     let issuer = Issuer::from_ca_cert_pem(ca.pem(), ca_key).unwrap();
     let pair = KeyPair::from_pem(key.pem().expose()).unwrap();
     let pem = params.signed_by(&pair, &issuer).unwrap().pem();
-    forge(&key, &pem)
+    forge(&key, &[&pem])
 }
 
 fn uri(text: &str) -> SanType {
@@ -184,7 +184,7 @@ async fn self_signed_and_signed_by_a_leaf_are_refused() {
     let world = World::new();
     let key = NodeKey::generate().unwrap();
     let pair = KeyPair::from_pem(key.pem().expose()).unwrap();
-    let own = forge(&key, &leaf_params().self_signed(&pair).unwrap().pem());
+    let own = forge(&key, &[&leaf_params().self_signed(&pair).unwrap().pem()]);
     let error = world.meet(&world.client(Some(own))).await.0.unwrap_err();
     assert!(error.contains("UnknownIssuer"), "{error}");
 
@@ -243,8 +243,10 @@ async fn a_joiner_believes_the_pinned_ca_only() {
     let key = NodeKey::generate().unwrap();
     let csr = key.csr(&name("x1")).unwrap();
     let forged = other.issue(&csr, &identity(Role::Coordinator), LEAF_LIFE, NOW).unwrap();
-    let liar = world.client(Some(Credentials::new(&key, &forged.pem, world.ca.pem()).unwrap()));
-    assert!(handshake(&liar, right.clone()).await.1.unwrap_err().contains("BadSignature"));
+    for chain in [vec![&*forged.pem, world.ca.pem()], vec![&*forged.pem, other.pem(), world.ca.pem()]] {
+        let liar = world.client(Some(forge(&key, &chain)));
+        assert!(handshake(&liar, right.clone()).await.1.unwrap_err().contains("BadSignature"));
+    }
 
     let agent = world.client(Some(credentials(&world.ca, Role::Agent)));
     assert!(handshake(&agent, right).await.1.unwrap_err().contains("not a coordinator"));
