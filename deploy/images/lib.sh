@@ -12,7 +12,7 @@ SUITE=bookworm
 # All times inside an image that would be "now" are this instant, so that a rebuild from the same packages is the same image.
 EPOCH=1767225600
 # Bump when a change of these scripts changes what an image contains: it is part of every recipe hash.
-FORMAT=2
+FORMAT=3
 # In the order of building: a name comes after the one its recipe builds on.
 IMAGE_NAMES=(base busybox etcd haproxy postgres postgres-next postgres-broken writer)
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
