@@ -1,0 +1,266 @@
+//! Commands about operations.
+
+use std::sync::Arc;
+
+use muster_model::ids::{Name, OperationId};
+use muster_model::plan::Task;
+
+use super::{acts, event, fresh, unfit, unknown};
+use crate::command::{Act, Advance, LogMeta, Rejected, TaskDraft, Verb};
+use crate::drill::{DrillProgress, DrillStep};
+use crate::state::{DrillReport, OPERATIONS_KEPT, Operation, OperationKind, Outcome, State, Step, TaskRow};
+
+/// Reports of drills kept.
+const DRILLS_KEPT: usize = 200;
+/// Answers kept per operation.
+const ANSWERS_KEPT: usize = 16;
+
+/// Starts an operation, if no other one holds the service's family.
+///
+/// A rollback, or a removal, takes the place of an update that waits for an operator.
+pub fn start(
+    state: &mut State,
+    service: &Name,
+    kind: &OperationKind,
+    actor: &str,
+    meta: LogMeta,
+) -> Result<OperationId, Rejected> {
+    if !state.services.contains_key(service) {
+        return Err(unknown("service", service));
+    }
+    if let Some((id, holder)) = state.holder(service) {
+        let yields = matches!(holder.kind, OperationKind::Update) && holder.needs_operator.is_some();
+        let takes = matches!(kind, OperationKind::Rollback | OperationKind::Remove);
+        if !(yields && takes) {
+            let (operation, kind) = (id, holder.kind.name().to_owned());
+            return Err(Rejected::Held { service: service.clone(), operation, kind });
+        }
+        end(state, id, Outcome::Cancelled, &format!("a {} took its place", kind.name()), meta);
+    }
+    let id = state.next_operation.next();
+    state.next_operation = id;
+    let (step, drill) = match kind {
+        OperationKind::Remove => (Step::Removing, None),
+        OperationKind::Drill(_) => (Step::Drill(DrillStep::Writer), Some(Box::<DrillProgress>::default())),
+        _ => (Step::Choose, None),
+    };
+    let operation = Operation {
+        service: service.clone(),
+        kind: kind.clone(),
+        epoch: 0,
+        step,
+        step_since: meta.at,
+        todo: Vec::new(),
+        answers: Vec::new(),
+        attempts: 0,
+        deadline: None,
+        cancel: false,
+        needs_operator: None,
+        drill,
+        actor: actor.to_owned(),
+        started: meta.at,
+        outcome: None,
+        status: "begins".to_owned(),
+        log: Vec::new(),
+        result: None,
+    };
+    state.operations.insert(id, operation);
+    forget_oldest(state);
+    bump(state, service, meta);
+    event(state, meta, service.as_str(), format!("operation {id} ({}) started by {actor}", kind.name()));
+    Ok(id)
+}
+
+/// Removal: marks the whole family, then an operation watches it go.
+pub fn remove_service(
+    state: &mut State,
+    service: &Name,
+    destroy: bool,
+    actor: &str,
+    meta: LogMeta,
+) -> Result<OperationId, Rejected> {
+    let row = state.services.get(service).ok_or_else(|| unknown("service", service))?;
+    if let Some(parent) = &row.parent {
+        return Err(unfit(format!("`{service}` belongs to `{}`: remove that", parent.owner)));
+    }
+    let id = start(state, service, &OperationKind::Remove, actor, meta)?;
+    let family: Vec<Name> = state.family(service).map(|(name, _)| name.clone()).collect();
+    let marks: Vec<(Name, Vec<Act>)> =
+        family.into_iter().map(|name| (name, vec![Act::MarkRemoved { destroy }])).collect();
+    acts::all(state, &marks, meta)?;
+    // The file in force no longer holds the service: else the next plan would show it as unchanged.
+    if let Some(platform) = &mut state.platform {
+        let mut whole = (*platform.spec).clone();
+        if whole.services.remove(service).is_some() {
+            platform.spec = Arc::new(whole);
+            platform.spec_index = meta.index;
+        }
+    }
+    Ok(id)
+}
+
+pub fn advance(state: &mut State, new: &Advance, meta: LogMeta) -> Result<(), Rejected> {
+    let operation =
+        state.operations.get(&new.operation).ok_or_else(|| unknown("operation", new.operation))?;
+    if operation.outcome.is_some() || operation.epoch != new.epoch {
+        return Err(unfit(format!("operation {} has moved on", new.operation)));
+    }
+    let service = operation.service.clone();
+    fresh(state, &service, new.seen)?;
+    acts::all(state, &new.acts, meta)?;
+    take_back_tasks(state, new);
+    if let Some(draft) = &new.task {
+        give_task(state, new.operation, draft)?;
+    }
+    let Some(operation) = state.operations.get_mut(&new.operation) else { return Ok(()) };
+    operation.epoch += 1;
+    if let Some(step) = &new.step {
+        if *step != operation.step {
+            operation.step_since = meta.at;
+        }
+        operation.step = step.clone();
+    }
+    operation.deadline = new.deadline;
+    operation.attempts = new.attempts;
+    operation.status.clone_from(&new.status);
+    operation.needs_operator.clone_from(&new.needs_operator);
+    if let Some(todo) = &new.todo {
+        operation.todo.clone_from(todo);
+    }
+    if new.drill.is_some() {
+        operation.drill.clone_from(&new.drill);
+    }
+    if new.result.is_some() {
+        operation.result.clone_from(&new.result);
+    }
+    if let Some(note) = &new.note {
+        operation.note(meta.at, note);
+        event(state, meta, service.as_str(), format!("operation {}: {note}", new.operation));
+    }
+    bump(state, &service, meta);
+    if let Some(outcome) = new.outcome {
+        end(state, new.operation, outcome, &new.status, meta);
+    }
+    Ok(())
+}
+
+fn take_back_tasks(state: &mut State, new: &Advance) {
+    if !new.clear_tasks && new.task.is_none() {
+        return;
+    }
+    let done: Vec<_> =
+        state.tasks.iter().filter(|(_, row)| row.operation == new.operation).map(|(id, _)| *id).collect();
+    for id in done {
+        let answer = state.tasks.remove(&id).and_then(|row| row.answer);
+        let operation = state.operations.get_mut(&new.operation);
+        if let (Some((_, outcome)), Some(operation)) = (answer, operation) {
+            operation.answers.push((id, outcome));
+            if operation.answers.len() > ANSWERS_KEPT {
+                operation.answers.remove(0);
+            }
+        }
+    }
+}
+
+fn give_task(state: &mut State, operation: OperationId, draft: &TaskDraft) -> Result<(), Rejected> {
+    let member = state.members.get(&draft.member).ok_or_else(|| unknown("member", draft.member))?;
+    let host = member.host.clone();
+    let id = state.next_task.next();
+    state.next_task = id;
+    let task = Task {
+        id,
+        member: draft.member,
+        guard: draft.guard.clone(),
+        what: draft.what.clone(),
+        timeout_ms: draft.timeout_ms,
+    };
+    state.tasks.insert(id, TaskRow { host, task, operation, answer: None });
+    Ok(())
+}
+
+pub fn steer(
+    state: &mut State,
+    id: OperationId,
+    verb: Verb,
+    actor: &str,
+    meta: LogMeta,
+) -> Result<(), Rejected> {
+    let operation = state.operations.get_mut(&id).ok_or_else(|| unknown("operation", id))?;
+    if operation.outcome.is_some() {
+        return Err(unfit(format!("operation {id} has ended")));
+    }
+    match verb {
+        Verb::Continue => {
+            if operation.needs_operator.take().is_none() {
+                return Err(unfit(format!("operation {id} does not wait for an operator")));
+            }
+            operation.attempts = 0;
+            operation.deadline = None;
+            if matches!(operation.step, Step::Settle { .. } | Step::Switching { .. }) {
+                operation.step = Step::Choose;
+                operation.step_since = meta.at;
+            }
+        }
+        Verb::Cancel if matches!(operation.kind, OperationKind::Remove) => {
+            return Err(unfit("a removal cannot be cancelled: its members are going already"));
+        }
+        Verb::Cancel => operation.cancel = true,
+        Verb::FaultDone => match &mut operation.drill {
+            Some(drill) if operation.step == Step::Drill(DrillStep::AwaitFault) => {
+                drill.fault_said = Some(meta.at);
+            }
+            _ => return Err(unfit(format!("operation {id} does not wait for a fault"))),
+        },
+    }
+    operation.epoch += 1;
+    let service = operation.service.clone();
+    operation.note(meta.at, &format!("{actor} said {}", word(verb)));
+    bump(state, &service, meta);
+    event(state, meta, service.as_str(), format!("operation {id}: {actor} said {}", word(verb)));
+    Ok(())
+}
+
+const fn word(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Continue => "continue",
+        Verb::Cancel => "cancel",
+        Verb::FaultDone => "fault-done",
+    }
+}
+
+fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta: LogMeta) {
+    state.tasks.retain(|_, row| row.operation != id);
+    let Some(operation) = state.operations.get_mut(&id) else { return };
+    operation.outcome = Some((meta.at, outcome));
+    operation.epoch += 1;
+    operation.needs_operator = None;
+    status.clone_into(&mut operation.status);
+    operation.note(meta.at, status);
+    let (service, kind) = (operation.service.clone(), operation.kind.name());
+    let report = operation.result.clone().filter(|_| operation.drill.is_some());
+    if let Some(report) = report {
+        let row =
+            DrillReport { operation: id, service: service.clone(), index: meta.index, at: meta.at, report };
+        state.drills.push_back(Arc::new(row));
+        if state.drills.len() > DRILLS_KEPT {
+            state.drills.pop_front();
+        }
+    }
+    bump(state, &service, meta);
+    let text = format!("operation {id} ({kind}) ended: {outcome:?}, {status}");
+    event(state, meta, service.as_str(), text);
+}
+
+fn bump(state: &mut State, service: &Name, meta: LogMeta) {
+    if let Some(row) = state.services.get_mut(service) {
+        row.version = meta.index;
+    }
+}
+
+fn forget_oldest(state: &mut State) {
+    while state.operations.len() > OPERATIONS_KEPT {
+        let ended = state.operations.iter().find(|(_, op)| op.outcome.is_some()).map(|(id, _)| *id);
+        let Some(id) = ended else { return };
+        state.operations.remove(&id);
+    }
+}

@@ -1,0 +1,35 @@
+//! One line per command for the audit log. Never a secret.
+
+use crate::command::What;
+
+pub fn of(what: &What) -> String {
+    match what {
+        What::Init { name, .. } => format!("init platform {name}"),
+        What::RegisterHost(host) => format!("register host {} ({}) at {}", host.name, host.id, host.address),
+        What::HostLiveness { host, liveness, .. } => format!("host {host} is {liveness:?}"),
+        What::HostFacts { host, .. } => format!("facts of host {host}"),
+        What::SetScheduling { host, scheduling } => format!("scheduling of host {host}: {scheduling:?}"),
+        What::ApplySpec { yaml, at, .. } => {
+            format!("apply a spec of {} bytes, planned at {}", yaml.len(), at.map_or(0, |i| i.0))
+        }
+        What::Service { service, acts, .. } => format!("{} steps on service {service}", acts.len()),
+        What::Observe(observation) => format!("report of host {}", observation.host),
+        What::PublishPlan { host, counter, .. } => format!("publish plan {counter} of host {host}"),
+        What::StartOperation { service, kind, .. } => format!("{} of service {service}", kind.name()),
+        What::Advance(advance) => format!("advance operation {}", advance.operation),
+        What::SteerOperation { operation, verb } => format!("{verb:?} operation {operation}"),
+        What::PutSecret { name, .. } => format!("put secret {name}"),
+        What::CreateToken { role, .. } => format!("create a join token for a {role:?}"),
+        What::UseToken { role, user, .. } => format!("use a join token for a {role:?}, key {user}"),
+        What::RecordCertificate { serial, subject, .. } => format!("certificate {serial} for {subject}"),
+        What::RevokeCertificate { serial, why } => format!("revoke certificate {serial}: {why}"),
+        What::RemoveService { service, destroy } => {
+            format!(
+                "remove service {service}, {}",
+                if *destroy { "destroy its data" } else { "keep its data" }
+            )
+        }
+        What::ReleaseBrake => "release the brake".to_owned(),
+        What::Audit { action } => action.chars().take(1_000).collect(),
+    }
+}

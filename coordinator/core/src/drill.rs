@@ -1,0 +1,167 @@
+//! A drill: what its file says, and how far a running one is. How it proceeds is `reconcile::drill`'s work.
+
+use muster_model::ids::{HostId, MemberId, Name};
+use muster_model::spec::Span;
+use muster_model::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The format of drill file that this version reads.
+pub const DRILL_FORMAT: u32 = 1;
+/// Most writes per second that a drill may ask for.
+const WRITES_PER_SECOND_MAX: u32 = 1_000;
+/// Longest time that a drill may take for any of its spans.
+const SPAN_MAX: Millis = Millis::seconds(3_600);
+
+/// A drill file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrillSpec {
+    /// Format of the file, see [`DRILL_FORMAT`].
+    pub drill: u32,
+    /// Its name.
+    pub name: Name,
+    /// The service that it is done to.
+    pub service: Name,
+    /// The member that it is done to, by role.
+    #[serde(default)]
+    pub target: Target,
+    /// What is done.
+    pub fault: Fault,
+    /// How long the killed container's restart is held back; `0s` = the agent's usual rules.
+    #[serde(default = "no_time")]
+    pub hold: Span,
+    /// Writes per second of the drill's writer.
+    #[serde(default = "default_writes")]
+    pub writes_per_second: u32,
+    /// Steady writing before the fault.
+    #[serde(default = "default_warmup")]
+    pub warmup: Span,
+    /// Longest time from the fault until the service must be healthy again.
+    #[serde(default = "default_observe")]
+    pub observe: Span,
+    /// What counts as passed.
+    #[serde(default)]
+    pub thresholds: Thresholds,
+}
+
+const fn no_time() -> Span {
+    Span(Millis(0))
+}
+const fn default_writes() -> u32 {
+    50
+}
+const fn default_warmup() -> Span {
+    Span(Millis::seconds(5))
+}
+const fn default_observe() -> Span {
+    Span(Millis::seconds(90))
+}
+
+/// The member that a drill is done to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The one that takes writes.
+    #[default]
+    Leader,
+    /// Any other.
+    Replica,
+    /// The one that acknowledges before the client is answered.
+    SyncStandby,
+}
+
+/// What a drill does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The target's container is killed by its agent.
+    KillContainer,
+    /// The target's whole host loses power; done from outside, then `fault-done` is said.
+    KillHost,
+}
+
+/// What counts as passed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Thresholds {
+    /// Longest time without an acknowledged write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Span>,
+    /// Most acknowledged rows that may be missing afterwards.
+    pub lost: u64,
+}
+
+impl DrillSpec {
+    /// What is wrong with it; absent = nothing.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        if self.drill != DRILL_FORMAT {
+            return Some(format!("`drill: {}`: this version reads format {DRILL_FORMAT}", self.drill));
+        }
+        if !(20..=WRITES_PER_SECOND_MAX).contains(&self.writes_per_second) {
+            return Some(format!("`writes_per_second` must be 20 to {WRITES_PER_SECOND_MAX}"));
+        }
+        let spans = [("hold", self.hold), ("warmup", self.warmup), ("observe", self.observe)];
+        let long = spans.into_iter().find(|(_, span)| span.0 > SPAN_MAX);
+        long.map(|(name, _)| format!("`{name}` may be at most {}", Span(SPAN_MAX)))
+    }
+}
+
+/// Where a running drill stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillStep {
+    /// The writer is placed and must write steadily.
+    Writer,
+    /// It writes steadily; the fault comes when the warm-up is over.
+    WarmUp,
+    /// The agent was told to do the fault.
+    Fault,
+    /// Somebody outside must do the fault and say `fault-done`.
+    AwaitFault,
+    /// The fault is done; waits until the service is healthy, or the time is over.
+    Observe,
+    /// The writer is asked what became of its writes.
+    Verify,
+    /// The writer is removed; then the drill ends.
+    CleanUp,
+}
+
+/// What a running drill knows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DrillProgress {
+    /// The internal service that is its writer.
+    pub writer: Option<Name>,
+    /// The member that it is done to.
+    pub target: Option<MemberId>,
+    /// That member's host.
+    pub target_host: Option<HostId>,
+    /// When the fault was done.
+    pub fault_at: Option<Timestamp>,
+    /// When the service was healthy again.
+    pub healthy_at: Option<Timestamp>,
+    /// What the writer found.
+    pub summary: Option<serde_json::Value>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// `fault-done` was said.
+    pub fault_said: Option<Timestamp>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_file_is_strict_and_its_numbers_have_limits() {
+        let json = r#"{"drill":1,"name":"kill-primary","service":"pg-main","fault":"kill-container"}"#;
+        let drill: DrillSpec = serde_json::from_str(json).unwrap();
+        assert_eq!(drill.problem(), None);
+        assert_eq!(drill.target, Target::Leader);
+        let many = DrillSpec { writes_per_second: 5_000, ..drill.clone() };
+        assert!(many.problem().unwrap().contains("writes_per_second"));
+        let old = DrillSpec { drill: 2, ..drill };
+        assert!(old.problem().unwrap().contains("format 1"));
+        assert!(serde_json::from_str::<DrillSpec>(&json.replace("\"drill\"", "\"dril\"")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! A member's row: what must be, and what was seen, each with one writer.
+
+use std::sync::Arc;
+
+use muster_model::ids::{HostId, MemberId, Name, Revision, Slot};
+use muster_model::plan::{Attachment, Rendered};
+use muster_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::Observed;
+
+/// A stored rendering. A new coordinator version alone never changes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rendering {
+    /// The revision that it was rendered from.
+    pub revision: Revision,
+    /// Hash of everything that it was rendered from.
+    pub inputs: String,
+    /// [`Rendered::container_hash`].
+    pub container_hash: String,
+    /// The result.
+    pub rendered: Arc<Rendered>,
+}
+
+/// Where a member is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Fills its slot.
+    Active,
+    /// No longer wanted; its row stays until its host's own agent confirmed that the container is gone.
+    Retiring {
+        /// Since when.
+        since: Timestamp,
+        /// Its data may be deleted instead of quarantined.
+        destroy: bool,
+        /// Counter of the first plan that leaves it out; written by `PublishPlan`.
+        dropped_at: Option<u64>,
+    },
+}
+
+/// One member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its host, for life.
+    pub host: HostId,
+    /// Its addresses, the first one for probes.
+    pub addresses: Vec<Attachment>,
+    /// It joins a cluster that was formed before it was placed.
+    pub joins_existing: bool,
+    /// Active or retiring.
+    pub phase: Phase,
+    /// What its host plan says. Written by `Render` and `Adopt`.
+    pub rendering: Option<Rendering>,
+    /// The newest rendering, which needs a new container and waits for its turn in an operation.
+    pub pending: Option<Rendering>,
+    /// Its host plan says *run*.
+    pub started: bool,
+    /// Restarts asked for so far.
+    pub restarts: u64,
+    /// It was seen running with data: an empty directory is a loss from now on.
+    pub has_data: bool,
+    /// What was seen last in the present boot of its host; absent = unknown.
+    pub observed: Option<Observed>,
+    /// When that was.
+    pub observed_at: Timestamp,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+}
+
+impl Member {
+    /// What was seen, if it belongs to what must run now: the present container, after the last restart asked for.
+    #[must_use]
+    pub fn seen(&self) -> Option<&Observed> {
+        let rendering = self.rendering.as_ref()?;
+        self.observed
+            .as_ref()
+            .filter(|o| o.container_hash == rendering.container_hash && o.restarts_done >= self.restarts)
+    }
+
+    /// Its container name, for messages.
+    #[must_use]
+    pub fn title(&self, id: MemberId) -> String {
+        format!("{} (member {id})", self.slot)
+    }
+
+    /// Whether it belongs to `service`.
+    #[must_use]
+    pub fn is_of(&self, service: &Name) -> bool {
+        self.slot.service == *service
+    }
+}
