@@ -45,7 +45,7 @@ impl Config {
 
     fn from_lookup(program: &Path, get: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let text = |key: &str, default: &str| get(key).unwrap_or_else(|| default.to_owned());
-        let here = program.parent().unwrap_or(Path::new("/"));
+        let here = program.parent().unwrap_or_else(|| Path::new("/"));
         // Test programs of cargo live one folder below the binaries.
         let here = if here.ends_with("deps") { here.parent().unwrap_or(here) } else { here };
         let config = Self {

@@ -71,6 +71,10 @@ impl Disk {
         self.dir.join("control.sock")
     }
 
+    pub fn docker_socket(&self) -> PathBuf {
+        self.dir.join("docker.sock")
+    }
+
     pub fn pid_file(&self) -> PathBuf {
         self.dir.join("init.pid")
     }

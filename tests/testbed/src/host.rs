@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -69,7 +68,7 @@ impl Host {
 
     /// Its engine's socket as seen from the machine. The path is the same after a reboot; it leads nowhere while off.
     pub fn docker_socket(&self) -> PathBuf {
-        self.disk.dir.join("docker.sock")
+        self.disk.docker_socket()
     }
 
     /// Machine-wide id of its first process; `None`: it is off.
@@ -320,13 +319,6 @@ impl Host {
         ensure!(command.status().context("starting the first process")?.success(), "setsid failed");
         let up = poll(BOOT, || self.ask(Verb::Status, "").ok());
         ensure!(up.is_some(), "its supervisor does not come up; {}", self.tail("init"));
-        let pid = self.require_running()?;
-        for (link, inside) in [("docker.sock", "root/run/docker.sock"), ("root", "root")] {
-            let link = self.disk.dir.join(link);
-            // From an earlier boot.
-            let _ = fs::remove_file(&link);
-            symlink(format!("/proc/{pid}/{inside}"), &link)?;
-        }
         Ok(())
     }
 

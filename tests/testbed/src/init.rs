@@ -39,6 +39,7 @@ pub fn init(config: &Config, name: &str) -> Result<()> {
     let draft = disk.dir.join("init.pid.new");
     fs::write(&draft, format!("{pid} {birth}\n"))?;
     fs::rename(&draft, disk.pid_file())?;
+    show_inside(&disk, pid)?;
     let units = read_units(&config.unit_dir)?;
     mount_all(config, &disk).context("mounting")?;
     rustix::system::sethostname(name.as_bytes()).context("setting the hostname")?;
@@ -49,6 +50,16 @@ pub fn init(config: &Config, name: &str) -> Result<()> {
         .collect();
     let requests = listen(&disk.control_socket())?;
     Supervisor::new(services, requests).run()
+}
+
+/// Paths on the machine that stay the same from boot to boot and lead into the host.
+fn show_inside(disk: &Disk, pid: i32) -> Result<()> {
+    for (link, inside) in [(disk.docker_socket(), "root/run/docker.sock"), (disk.dir.join("root"), "root")] {
+        // From an earlier boot.
+        let _ = fs::remove_file(&link);
+        symlink(format!("/proc/{pid}/{inside}"), &link)?;
+    }
+    Ok(())
 }
 
 fn read_units(dir: &Path) -> Result<Vec<Unit>> {

@@ -26,7 +26,13 @@ pub struct Leftover {
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>> {
     let cgroups = Cgroups::detect()?;
     let mut found = Vec::new();
-    let mut add = |kind, what: String, shown_by: String| found.push(Leftover { kind, what, shown_by });
+    let mut add = |kind, what: String, shown_by: String| {
+        let one = Leftover { kind, what, shown_by };
+        // A route has both our link and our addresses.
+        if !found.contains(&one) {
+            found.push(one);
+        }
+    };
     for (pid, name) in processes(config, &cgroups) {
         add("process", format!("{pid} {name}"), format!("ps -fp {pid}"));
     }

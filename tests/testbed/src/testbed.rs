@@ -57,9 +57,12 @@ impl Testbed {
 
     /// Boots one host of `hosts()` again.
     pub fn start(&self, name: &str) -> Result<()> {
-        let _lock = self.lock()?;
+        let host = self.host(name)?;
+        let lock = self.lock()?;
         self.wan().up()?;
-        self.host(name)?.start()
+        // Several hosts may boot side by side.
+        drop(lock);
+        host.start()
     }
 
     /// Ends everything and removes disks (kept with `keep`) and the golden store (only with `all`). Harmless when down.

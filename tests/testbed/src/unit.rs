@@ -208,7 +208,7 @@ impl Unit {
             "Service.KillSignal" => self.kill_signal = parse_signal(value)?,
             "Service.KillMode" => self.kill_main_only = parse_kill_mode(value)?,
             "Service.TimeoutStopSec" => {
-                self.stop_timeout = parse_timespan(value)?.filter(|span| !span.is_zero())
+                self.stop_timeout = parse_timespan(value)?.filter(|span| !span.is_zero());
             }
             "Service.CapabilityBoundingSet" => self.privileges.bound(value)?,
             "Service.NoNewPrivileges" => self.privileges.no_new_privileges = parse_yes(value)?,

@@ -53,9 +53,7 @@ impl<'a> Wan<'a> {
     /// Removes router and machine's link.
     pub fn down(&self) -> Result<()> {
         let root = self.root_link();
-        if has_link(None, &root)? {
-            ip(&["link", "del", &root])?;
-        }
+        delete(&["link", "del", &root], || has_link(None, &root))?;
         delete_namespace(&self.namespace())
     }
 
@@ -84,10 +82,7 @@ impl<'a> Wan<'a> {
     /// Pulls the cable: from here on not even a reset leaves the host.
     pub fn unplug(&self, index: u8) -> Result<()> {
         let (wan, link) = (self.namespace(), link_of(index));
-        if self.exists() && has_link(Some(&wan), &link)? {
-            ip(&["-n", &wan, "link", "del", &link])?;
-        }
-        Ok(())
+        delete(&["-n", &wan, "link", "del", &link], || Ok(self.exists() && has_link(Some(&wan), &link)?))
     }
 
     pub fn detach(&self, ns: &str, index: u8) -> Result<()> {
@@ -214,10 +209,7 @@ pub fn namespace_file(ns: &str) -> PathBuf {
 }
 
 pub fn delete_namespace(ns: &str) -> Result<()> {
-    if namespace_file(ns).exists() {
-        ip(&["netns", "del", ns])?;
-    }
-    Ok(())
+    delete(&["netns", "del", ns], || Ok(namespace_file(ns).exists()))
 }
 
 fn add_namespace(ns: &str) -> Result<()> {
@@ -252,6 +244,17 @@ fn has_link(ns: Option<&str>, link: &str) -> Result<bool> {
 
 fn ip(arguments: &[&str]) -> Result<()> {
     checked(Command::new("ip").args(arguments), "", STEP).map(drop)
+}
+
+/// Deletes what `exists`. It may go away by itself meanwhile: the kernel takes dead hosts apart in the background.
+fn delete(arguments: &[&str], exists: impl Fn() -> Result<bool>) -> Result<()> {
+    if !exists()? {
+        return Ok(());
+    }
+    match ip(arguments) {
+        Err(error) if exists()? => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn batch(ns: Option<&str>, script: &str) -> Result<()> {

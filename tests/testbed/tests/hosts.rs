@@ -1,5 +1,7 @@
 //! Three real hosts: their life, their deaths and the internet between them; nothing of Muster runs on them.
 
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
+
 mod common;
 
 use std::fs;

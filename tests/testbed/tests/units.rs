@@ -1,5 +1,7 @@
 //! The supervisor of a host does what unit files say, the shipped ones included; two testbeds live side by side.
 
+#![allow(clippy::unwrap_used, reason = "a scenario fails by panicking")]
+
 mod common;
 
 use std::fs::{self, Permissions};
