@@ -17,7 +17,7 @@ use crate::identity::Identity;
 use crate::leadership::{self, Leadership};
 use crate::log::{self, LogStore, Sizes};
 use crate::machine::Machine;
-use crate::net::{CallError, Dialer, Lane, Local, Network, Peers, RaftService};
+use crate::net::{CallError, Dialer, Lane, Network, Peers, RaftService};
 use crate::node::{Applied, Core, PAYLOAD_LIMIT, ProposeRefusal, Raft, ReadRefusal};
 use crate::snapshot::Snapshots;
 use crate::state_machine::StateMachine;
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_millis(30);
 /// A running node. Clones share it.
 #[derive(Clone)]
 pub struct Consensus {
-    pub(crate) core: Local,
+    pub(crate) core: Arc<Core>,
     peers: Arc<Peers>,
     service: RaftService,
     pub(crate) leadership: watch::Receiver<Leadership>,
@@ -84,7 +84,7 @@ impl Consensus {
             clock,
         });
         let first_session = u64::from_be_bytes(random()?);
-        let service = RaftService::new(Arc::clone(&core), first_session);
+        let service = RaftService::new(Arc::downgrade(&core), first_session);
         let (leader_at, leadership) = watch::channel(Leadership::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(leadership::follow(core.raft.clone(), leader_at, failed));

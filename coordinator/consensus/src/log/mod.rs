@@ -15,3 +15,16 @@ pub(crate) use memory::Memory;
 pub(crate) use recover::{Sizes, create, open, wipe_unfinished};
 pub(crate) use store::LogStore;
 pub(crate) use writer::Writer;
+
+/// A segment with these frames, for fixtures.
+#[cfg(test)]
+pub(crate) fn segment(number: u64, log: [u8; 16], frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = frame::Header { segment: number, log, chain: 0 }.encode();
+    let mut chain = 0;
+    for body in frames {
+        let (frame, sum) = frame::encode(number, chain, body);
+        bytes.extend_from_slice(&frame);
+        chain = sum;
+    }
+    bytes
+}

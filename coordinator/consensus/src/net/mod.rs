@@ -10,4 +10,3 @@ pub use server::RaftService;
 
 pub(crate) use client::Network;
 pub(crate) use peer::{CallError, Lane, MESSAGE_LIMIT, Peers};
-pub(crate) use server::Local;

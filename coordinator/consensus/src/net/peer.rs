@@ -168,6 +168,10 @@ impl Peer {
                     self.reset();
                     repeated = true;
                 }
+                Ok(Err(status)) if status.code() == Code::Unauthenticated => {
+                    self.reset();
+                    return Err(CallError::Unreachable(status.message().to_owned()));
+                }
                 Ok(Err(status)) => {
                     match status.code() {
                         // The callee itself said no: the connection is fine.

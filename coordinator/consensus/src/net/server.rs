@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use muster_proto::raft::raft_server::Raft as RaftRpc;
@@ -34,13 +34,11 @@ const CHUNK_LIMIT: Duration = Duration::from_secs(10);
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// What the service shares with its node.
-pub(crate) type Local = Arc<Core>;
-
 /// The tonic service of one node, from [`Consensus::raft_service`](crate::Consensus::raft_service).
 #[derive(Clone)]
 pub struct RaftService {
-    core: Local,
+    /// Weak, because connections outlive a node that was stopped inside a running process.
+    core: Weak<Core>,
     sessions: Arc<Sessions>,
     /// One snapshot at a time.
     receiving: Arc<tokio::sync::Mutex<()>>,
@@ -76,9 +74,14 @@ impl Sessions {
 }
 
 impl RaftService {
-    pub(crate) fn new(core: Local, first_session: u64) -> Self {
+    pub(crate) fn new(core: Weak<Core>, first_session: u64) -> Self {
         let sessions = Sessions { next: AtomicU64::new(first_session), known: Mutex::default() };
         Self { core, sessions: Arc::new(sessions), receiving: Arc::default() }
+    }
+
+    /// Refused like an unknown session, which tells the caller that nothing was read.
+    fn core(&self) -> Result<Arc<Core>, Status> {
+        self.core.upgrade().ok_or_else(|| Status::unauthenticated("this node has stopped"))
     }
 
     fn open<T: DeserializeOwned>(&self, message: &Message) -> Result<T, Status> {
@@ -95,7 +98,8 @@ impl RaftService {
         let Ok(_one) = self.receiving.try_lock() else {
             return Err(Status::resource_exhausted("another snapshot is arriving"));
         };
-        let unfinished = self.core.snapshots.begin().map_err(full)?;
+        let core = self.core()?;
+        let unfinished = core.snapshots.begin().map_err(full)?;
         let mut size = 0;
         while let Some(chunk) = next(&mut chunks).await? {
             let at = size;
@@ -108,14 +112,14 @@ impl RaftService {
         }
         let snapshot =
             blocking(move || Snapshots::verify(unfinished)).await?.map_err(Status::invalid_argument)?;
-        self.install(header, snapshot).await
+        Self::install(&core, header, snapshot).await
     }
 
     /// Openraft asserts what is checked here; a forged or foreign snapshot must not stop the node.
-    async fn install(&self, header: SnapshotVote, file: SnapshotFile) -> Result<SnapshotVote, Status> {
+    async fn install(core: &Core, header: SnapshotVote, file: SnapshotFile) -> Result<SnapshotVote, Status> {
         let refuse = |why: &str| Status::invalid_argument(format!("snapshot refused: {why}"));
         let (head, vote) = (&file.head, header.vote);
-        if head.platform != self.core.platform {
+        if head.platform != core.platform {
             return Err(refuse("it is of another platform"));
         }
         if !vote.committed || (head.last.term, head.last.node) > (vote.term, vote.node) {
@@ -126,7 +130,7 @@ impl RaftService {
         {
             return Err(refuse("it has no membership"));
         }
-        if let Some(committed) = self.core.committed()
+        if let Some(committed) = core.committed()
             && (head.last.term, head.last.node) > (committed.term, committed.node)
             && head.last.index <= committed.index
         {
@@ -134,8 +138,7 @@ impl RaftService {
         }
         let meta = machine::meta(head).map_err(|error| refuse(&error.to_string()))?;
         let snapshot = openraft::Snapshot { meta, snapshot: file };
-        let answer = self
-            .core
+        let answer = core
             .raft
             .install_full_snapshot(convert::to_vote(vote), snapshot)
             .await
@@ -147,12 +150,13 @@ impl RaftService {
 #[tonic::async_trait]
 impl RaftRpc for RaftService {
     async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloReply> {
+        let core = self.core()?;
         let hello = request.into_inner();
-        if hello.platform != self.core.platform {
+        if hello.platform != core.platform {
             return Err(Status::permission_denied("this node is of another platform"));
         }
-        if hello.target != self.core.id || hello.node == self.core.id {
-            return Err(Status::failed_precondition(format!("this is node {}", self.core.id)));
+        if hello.target != core.id || hello.node == core.id {
+            return Err(Status::failed_precondition(format!("this is node {}", core.id)));
         }
         if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
             let text = format!("protocols {PROTOCOL_MIN} to {PROTOCOL_MAX} are spoken here");
@@ -163,53 +167,57 @@ impl RaftRpc for RaftService {
     }
 
     async fn append(&self, request: Request<Message>) -> Answer<Message> {
+        let core = self.core()?;
         let message: AppendMessage = self.open(request.get_ref())?;
         let bytes: u64 = message.entries.iter().map(|entry| size(&entry.body)).sum();
-        if bytes > 0 && !self.core.log.admits(bytes) {
+        if bytes > 0 && !core.log.admits(bytes) {
             return Err(Status::resource_exhausted("disk full"));
         }
         let append =
             convert::to_append(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let answer = within(self.core.timings.append(), self.core.raft.append_entries(append)).await?;
+        let answer = within(core.timings.append(), core.raft.append_entries(append)).await?;
         reply(&convert::append_answer(&answer))
     }
 
     async fn vote(&self, request: Request<Message>) -> Answer<Message> {
+        let core = self.core()?;
         let message: VoteMessage = self.open(request.get_ref())?;
-        let (vote, limit) = (convert::to_vote_request(&message), self.core.timings.append());
+        let (vote, limit) = (convert::to_vote_request(&message), core.timings.append());
         let answer = if message.pre {
-            within(limit, self.core.raft.pre_vote(vote)).await?
+            within(limit, core.raft.pre_vote(vote)).await?
         } else {
-            within(limit, self.core.raft.vote(vote)).await?
+            within(limit, core.raft.vote(vote)).await?
         };
         reply(&convert::vote_answer(&answer))
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Answer<Message> {
+        let core = self.core()?;
         let receive = self.receive(request.into_inner());
-        let answer = timeout(self.core.timings.snapshot, receive)
+        let answer = timeout(core.timings.snapshot, receive)
             .await
             .map_err(|_| Status::deadline_exceeded("the snapshot took too long"))??;
         reply(&answer)
     }
 
     async fn transfer_leader(&self, request: Request<Message>) -> Answer<Message> {
+        let core = self.core()?;
         let message: TransferMessage = self.open(request.get_ref())?;
         let transfer = TransferLeaderRequest::new(
             convert::to_vote(message.from),
             message.to,
             message.last.map(convert::to_log_id),
         );
-        let answer =
-            within(self.core.timings.append(), self.core.raft.handle_transfer_leader(transfer)).await?;
+        let answer = within(core.timings.append(), core.raft.handle_transfer_leader(transfer)).await?;
         reply(&TransferAnswer { accepted: answer.is_ok() })
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Answer<ProposeReply> {
+        let core = self.core()?;
         let request = request.into_inner();
         self.sessions.check(request.session)?;
         let wait = Duration::from_millis(request.wait_ms.into()).min(FORWARD_LIMIT);
-        let outcome = match self.core.propose_here(request.payload, wait).await {
+        let outcome = match core.propose_here(request.payload, wait).await {
             Ok(applied) => {
                 propose_reply::Outcome::Applied(Applied { index: applied.index, reply: applied.reply.into() })
             }
@@ -225,10 +233,11 @@ impl RaftRpc for RaftService {
     }
 
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Answer<ReadIndexReply> {
+        let core = self.core()?;
         let request = request.into_inner();
         self.sessions.check(request.session)?;
         let wait = Duration::from_millis(request.wait_ms.into()).min(FORWARD_LIMIT);
-        let outcome = match self.core.read_index_here(wait).await {
+        let outcome = match core.read_index_here(wait).await {
             Ok(index) => read_index_reply::Outcome::Index(index),
             Err(ReadRefusal::NotLeader(leader)) => {
                 read_index_reply::Outcome::NotLeader(NotLeader { leader: leader.unwrap_or(0) })
