@@ -223,7 +223,7 @@ pub struct TmpfsSpec {
 pub struct Limits {
     /// Memory in bytes.
     pub memory_bytes: u64,
-    /// CPU in thousandths of a core.
+    /// CPU in thousandths of a core; 0 = no limit, nothing reserved.
     pub cpu_millis: u32,
     /// Processes.
     pub pids: u32,
@@ -474,6 +474,11 @@ pub enum TaskKind {
     Action {
         /// Its name.
         name: String,
+    },
+    /// Something that is not one of the member's named actions, because it has parameters (a switchover's candidate).
+    Act {
+        /// What.
+        act: Act,
     },
     /// A program in the running container; answer = its output.
     Exec {

@@ -3,6 +3,16 @@
 //! A kind decides nothing about hosts; it says what its members need, renders them, reads their probes, and names
 //! the next safe step. Everything here is pure: the same facts give the same answer on every coordinator.
 
+mod app;
+mod etcd;
+#[cfg(test)]
+mod golden;
+mod haproxy;
+mod parts;
+mod postgres;
+mod settings;
+mod writer;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -13,6 +23,16 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
 use muster_model::view::Health;
 use serde::{Deserialize, Serialize};
+
+/// Every kind, by name.
+pub static ALL: [&dyn Kind; 5] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
+
+/// The kind of this name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static dyn Kind> {
+    ALL.iter().find(|kind| kind.name() == name).copied()
+}
 
 /// A mistake in a service's settings: path below the service (`members`, `ports.0.port`), what is wrong, what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +125,21 @@ pub struct RenderContext<'a> {
     pub children: &'a BTreeMap<Name, Vec<Peer>>,
     /// Owner: its name, spec and placed members.
     pub owner: Option<(&'a Name, &'a ServiceSpec, &'a [Peer])>,
+    /// The services that [`Kind::uses`] names, with their placed members.
+    pub uses: &'a BTreeMap<Name, Used<'a>>,
     /// The member joins a cluster that exists already (a replacement), instead of forming it.
     pub joins_existing: bool,
+}
+
+/// A service that another one connects to, as that one is rendered.
+#[derive(Debug, Clone)]
+pub struct Used<'a> {
+    /// Its spec.
+    pub spec: &'a ServiceSpec,
+    /// Its placed members by slot.
+    pub peers: Vec<Peer>,
+    /// Placed members of its child services by role.
+    pub children: BTreeMap<Name, Vec<Peer>>,
 }
 
 /// Why nothing happens: shown to operators as it is.
@@ -246,6 +279,11 @@ pub trait Kind: Sync {
 
     /// Secrets that must exist before its members are rendered.
     fn secrets(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<SecretNeed> {
+        Vec::new()
+    }
+
+    /// Services whose addresses its members are told: they are rendered again when those change.
+    fn uses(&self, _spec: &ServiceSpec) -> Vec<Name> {
         Vec::new()
     }
 

@@ -1,0 +1,1 @@
+//! Golden files and decisions of this kind.

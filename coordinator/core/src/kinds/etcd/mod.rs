@@ -1,0 +1,164 @@
+//! etcd as the lock keeper of another service: all members start together, one at a time is touched afterwards.
+
+mod render;
+#[cfg(test)]
+mod tests;
+
+use muster_model::ids::{MemberId, Name};
+use muster_model::observed::MemberStatus;
+use muster_model::plan::Rendered;
+use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::view::{Health, HealthWord};
+
+use super::settings::Fields;
+use super::{
+    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait,
+    parts,
+};
+
+/// The image if the spec names none.
+pub const IMAGE: &str = "muster/etcd:3.6.16";
+/// Clients, and the gateway that speaks JSON.
+pub const CLIENT_PORT: u16 = 2379;
+
+/// The kind `etcd`.
+pub struct Etcd;
+
+/// Its settings.
+struct Settings {
+    members: u32,
+    network: Name,
+    image: String,
+}
+
+impl Settings {
+    fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
+        let mut fields = Fields::new(&spec.settings);
+        let members = fields.number("members", 1, 7).unwrap_or(3) as u32;
+        if members.is_multiple_of(2) {
+            fields.problem("members", "an even number of members", "write 1, 3, 5 or 7");
+        }
+        let network = parts::network(&mut fields, "dbnet", platform);
+        let image = parts::image(&mut fields, "image", IMAGE);
+        (Self { members, network, image }, fields.finish())
+    }
+}
+
+impl Kind for Etcd {
+    fn name(&self) -> &'static str {
+        "etcd"
+    }
+
+    fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem> {
+        let mut problems = Settings::read(spec, Some(platform)).1;
+        problems.extend(parts::judge_resources(spec, 64 * parts::MIB));
+        // Its client port knows no passwords, so it must never be what an application connects to.
+        problems.extend(parts::refuse_alone(name, platform, "etcd", "a `postgres` service brings its own"));
+        problems
+    }
+
+    fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
+        let settings = Settings::read(spec, None).0;
+        Layout {
+            slots: settings.members,
+            networks: vec![settings.network],
+            limits: parts::limits(spec, &render::LIMITS),
+            one_per_host: true,
+            apart_from: Vec::new(),
+            host_ports: Vec::new(),
+            has_data: true,
+            exclusive: true,
+        }
+    }
+
+    fn render(&self, context: &RenderContext<'_>) -> Rendered {
+        render::render(context, &Settings::read(context.spec, None).0)
+    }
+
+    fn interpret(&self, _spec: &ServiceSpec, status: &MemberStatus) -> Observed {
+        let mut seen = parts::observed(status);
+        if !seen.running {
+            return seen;
+        }
+        let healthy = parts::answer_json(status, "health").is_some_and(|body| body["health"] == "true");
+        let body = parts::answer_json(status, "status").unwrap_or_default();
+        let me = &body["header"]["member_id"];
+        // Absent or "0" while there is no leader; the gateway leaves zeroes out.
+        let leader = Some(&body["leader"]).filter(|id| id.as_str().is_some_and(|id| id != "0"));
+        seen.role = leader.map(|id| if id == me { "leader" } else { "follower" }.to_owned());
+        let alarm = parts::answer_json(status, "alarm")
+            .and_then(|body| Some(body["alarms"].as_array()?.first()?["alarm"].as_str()?.to_owned()));
+        seen.ready = healthy && leader.is_some() && alarm.is_none();
+        seen.caught_up = seen.ready;
+        seen.writes = Some(seen.ready);
+        seen.detail = match (alarm, leader) {
+            (Some(alarm), _) => format!("alarm {alarm}"),
+            (None, None) => "no leader".to_owned(),
+            (None, Some(_)) if !healthy => "not healthy".to_owned(),
+            _ => String::new(),
+        };
+        seen
+    }
+
+    /// All at once, but only when every address is known: the first start writes the member list for good.
+    fn may_start(&self, service: &ServiceFacts<'_>, _slot: u32) -> Result<(), Wait> {
+        let placed = service.members.len();
+        if service.formed || placed >= service.slots as usize {
+            return Ok(());
+        }
+        Err(Wait(format!("{placed} of {} members of {} are placed", service.slots, service.name)))
+    }
+
+    fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
+        service.members.iter().filter(|m| parts::is_ready(m)).count() >= parts::majority(service.slots as usize)
+    }
+
+    fn health(&self, service: &ServiceFacts<'_>) -> Health {
+        let slots = service.slots as usize;
+        let need = parts::majority(slots);
+        let seen = service.members.iter().filter(|m| m.seen.is_some()).count();
+        let ready = service.members.iter().filter(|m| parts::is_ready(m)).count();
+        let mut reasons: Vec<String> = service
+            .members
+            .iter()
+            .filter(|m| !parts::is_ready(m))
+            .map(|m| parts::why_not_ready(service, m))
+            .collect();
+        if service.members.len() < slots {
+            reasons.push(format!("{} of {slots} members are placed", service.members.len()));
+        }
+        let word = match ready {
+            _ if ready >= slots => HealthWord::Healthy,
+            _ if seen < need => HealthWord::Unknown,
+            _ if ready < need => HealthWord::Down,
+            _ if ready == need => HealthWord::Critical,
+            _ => HealthWord::Degraded,
+        };
+        parts::health(word, reasons)
+    }
+
+    fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
+        parts::one_at_a_time(service, |member| self.may_stop(service, member))
+    }
+
+    fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        parts::others_ready(service, member)
+    }
+
+    /// A new member would have to be announced to the others first (`member remove`, `member add`); until that is
+    /// an operation of its own, a lost member's slot stays with its host, and the others go on.
+    fn may_replace(&self, service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {
+        Err(Wait(format!("a member of {} is not replaced by itself: bring its host back", service.name)))
+    }
+
+    fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
+        let need = parts::majority(service.slots as usize);
+        let mut result = Survivability::default();
+        for (host, left) in parts::left_without_host(service.members.iter()) {
+            if left < need {
+                result.stops_writes.insert(host, format!("{left} of {} members of {} are left", service.slots, service.name));
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,193 @@
+//! PostgreSQL under Patroni: the trait's answers, each given by a file of its own. Decides nothing itself.
+
+mod decide;
+mod observe;
+mod release;
+mod render;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::{MemberId, Name};
+use muster_model::observed::MemberStatus;
+use muster_model::plan::{Rendered, Task};
+use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::view::Health;
+use serde_json::{Map, Value, json};
+
+use self::settings::{Mode, Settings};
+use super::{
+    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed, ServiceFacts,
+    Survivability, UpdateStep, Wait, haproxy, parts,
+};
+
+/// Clients and replication.
+pub const PORT: u16 = 5432;
+/// Patroni's REST API.
+pub const REST_PORT: u16 = 8008;
+const PROXIES: u32 = 2;
+
+/// What a member calls itself in Patroni. Contains the member's number: a replaced member that comes back late
+/// must never be taken for the new one in its slot, least of all by itself when it looks at the lock.
+pub fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
+    format!("{service}-{slot}-{member}")
+}
+
+/// The kind `postgres`.
+pub struct Postgres;
+
+impl Kind for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem> {
+        let mut problems = Settings::read(spec, Some(platform)).1;
+        problems.extend(parts::judge_resources(spec, 256 * parts::MIB));
+        problems.extend(settings::judge_name(name));
+        problems
+    }
+
+    fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
+        let settings = Settings::of(spec);
+        let child = |role: &str, kind: &str, order, own: Value| {
+            let mut map = Map::new();
+            map.insert("network".to_owned(), json!(settings.network));
+            map.extend(own.as_object().cloned().unwrap_or_default());
+            let spec = ServiceSpec {
+                kind: parts::known_name(kind),
+                place: spec.place.clone(),
+                survive: None,
+                resources: Default::default(),
+                update: spec.update.clone(),
+                replace_after: None,
+                renamed_from: None,
+                settings: map,
+            };
+            Child { role: parts::known_name(role), spec, order }
+        };
+        let locks = if settings.mode == Mode::Single { 1 } else { 3 };
+        let etcd = json!({ "members": locks, "image": settings.etcd_image });
+        let mut children = vec![child("etcd", "etcd", ChildOrder::BeforeOwner, etcd)];
+        if settings.mode == Mode::Ha {
+            let proxy = json!({ "replicas": PROXIES, "image": settings.proxy_image });
+            children.push(child("proxy", "haproxy", ChildOrder::AfterOwner, proxy));
+        }
+        children
+    }
+
+    fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
+        let settings = Settings::of(spec);
+        Layout {
+            slots: settings.members,
+            networks: vec![settings.network],
+            limits: parts::limits(spec, &render::LIMITS),
+            one_per_host: true,
+            apart_from: Vec::new(),
+            host_ports: Vec::new(),
+            has_data: true,
+            exclusive: true,
+        }
+    }
+
+    fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
+        let users = Settings::of(spec).users;
+        let own = ["superuser", "replication", "rewind", "restapi", "probe"].map(str::to_owned);
+        own.into_iter()
+            .chain(users.iter().map(|user| format!("user-{user}")))
+            .map(|what| SecretNeed { name: render::secret(name, &what) })
+            .collect()
+    }
+
+    fn render(&self, context: &RenderContext<'_>) -> Rendered {
+        render::render(context)
+    }
+
+    fn interpret(&self, _spec: &ServiceSpec, status: &MemberStatus) -> Observed {
+        observe::interpret(status)
+    }
+
+    fn may_start(&self, service: &ServiceFacts<'_>, slot: u32) -> Result<(), Wait> {
+        decide::may_start(service, slot)
+    }
+
+    fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
+        decide::is_formed(service)
+    }
+
+    fn health(&self, service: &ServiceFacts<'_>) -> Health {
+        decide::health(service, &Settings::of(service.spec))
+    }
+
+    fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
+        decide::next_update(service, &Settings::of(service.spec))
+    }
+
+    fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        decide::may_stop(service, member)
+    }
+
+    fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        decide::may_replace(service, member)
+    }
+
+    fn switchover(&self, service: &ServiceFacts<'_>, to: Option<u32>) -> Result<Task, Wait> {
+        let settings = Settings::of(service.spec);
+        let from = decide::leader(service).ok_or_else(|| Wait("no leader is known".to_owned()))?;
+        if to == Some(from.slot) {
+            return Err(Wait(format!("{}/{} leads already", service.name, from.slot)));
+        }
+        let to = decide::candidate(service, &settings, to)?;
+        let pair = |member: &super::MemberFacts| (member.slot, member.member);
+        Ok(release::switchover(service.name, &settings, pair(from), pair(to)))
+    }
+
+    fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {
+        decide::leader(service).map(|member| member.slot)
+    }
+
+    fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
+        decide::survivability(service, &Settings::of(service.spec))
+    }
+
+    fn endpoints(
+        &self,
+        name: &Name,
+        spec: &ServiceSpec,
+        peers: &[Peer],
+        children: &BTreeMap<Name, Vec<Peer>>,
+        user: Option<&str>,
+    ) -> Vec<Endpoint> {
+        let settings = Settings::of(spec);
+        let Some(user) = user.or(settings.users.first().map(String::as_str)) else { return Vec::new() };
+        if !settings.users.iter().any(|known| known == user) {
+            return Vec::new();
+        }
+        let owned = settings.databases.iter().find(|database| database.owner == user);
+        let Some(database) = owned.or(settings.databases.first()) else { return Vec::new() };
+        let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
+        let url = |servers: &[Peer], port: u16, session: &str| {
+            let servers: Vec<String> = servers
+                .iter()
+                .map(|peer| format!("{}:{port}", parts::address(peer, &settings.network)))
+                .collect();
+            // A host that is dark must cost seconds, not the system's minutes.
+            format!(
+                "postgresql://{user}:{password}@{}/{}?target_session_attrs={session}&connect_timeout=3\
+                 &tcp_user_timeout=5000&keepalives_idle=5",
+                servers.join(","),
+                database.name
+            )
+        };
+        let endpoint = |role: &str, url: String| Endpoint { role: role.to_owned(), url };
+        match children.get(&parts::known_name("proxy")) {
+            Some(proxies) => vec![
+                endpoint("write", url(proxies, haproxy::WRITE_PORT, "read-write")),
+                endpoint("read", url(proxies, haproxy::READ_PORT, "any")),
+            ],
+            None => vec![endpoint("write", url(peers, PORT, "read-write")), endpoint("read", url(peers, PORT, "any"))],
+        }
+    }
+}

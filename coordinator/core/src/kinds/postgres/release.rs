@@ -1,0 +1,99 @@
+//! How the leading role moves: the release of a stopped leader's lock, and a switchover. Both are data with guards.
+
+use std::net::SocketAddr;
+
+use muster_model::ids::{MemberId, Name, TaskId};
+use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, ReleaseSpec, Task, TaskKind};
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use super::{REST_PORT, member_name, render};
+use crate::kinds::{RenderContext, etcd, parts};
+
+/// Largest lag of a candidate, in bytes.
+const LAG_MAX: f64 = 1_048_576.0;
+/// Restarts in place that must fail before the lock is released without a synchronous standby.
+const HOPELESS_AFTER: u32 = 3;
+/// Patroni answers when it is over; it gives up after its ttl.
+const SWITCHOVER_TIMEOUT_MS: u64 = 45_000;
+
+/// Deletes the lock of this member, if it has it, once its container is confirmed to have stopped.
+///
+/// The guard holds while the record of synchronous standbys names this member as leader and one that streams: then that
+/// one has every acknowledged row. Without synchronous mode the record is not there, and the member is restarted in
+/// place.
+pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec {
+    let prefix = format!("/muster/{}/{}/", context.platform_id, context.service);
+    let endpoints: Vec<SocketAddr> = render::etcd_peers(context)
+        .map(|peer| SocketAddr::from((parts::address(peer, &settings.network), etcd::CLIENT_PORT)))
+        .collect();
+    let me = member_name(context.service, context.me.slot, context.me.member);
+    let standby = |name: &str| {
+        // `/` is written `~1` in a pointer.
+        let member = format!("/members~1{name}");
+        Predicate::All(vec![
+            parts::equals("/sync/sync_standby", name),
+            parts::equals(format!("{member}/state"), "running"),
+            parts::equals(format!("{member}/replication_state"), "streaming"),
+        ])
+    };
+    let others = context.peers.iter().filter(|peer| peer.member != context.me.member);
+    let accept = Predicate::All(vec![
+        parts::equals("/leader", &me),
+        parts::equals("/sync/leader", &me),
+        Predicate::Any(
+            others.map(|peer| standby(&member_name(context.service, peer.slot, peer.member))).collect(),
+        ),
+    ]);
+    let ask = Ask::EtcdRange { endpoints: endpoints.clone(), prefix: prefix.clone() };
+    ReleaseSpec {
+        guard: Guard {
+            name: "a synchronous standby streams".to_owned(),
+            probe: Probe { timeout_ms: 1_000, ask },
+            accept,
+        },
+        act: Act::EtcdDelete { endpoints, key: format!("{prefix}leader"), value: me },
+        timeout_ms: 3_000,
+        hopeless_after: HOPELESS_AFTER,
+    }
+}
+
+/// The task that moves the lock from one member to another, if the candidate is good at that moment.
+pub fn switchover(
+    service: &Name,
+    settings: &Settings,
+    from: (u32, MemberId),
+    to: (u32, MemberId),
+) -> Task {
+    let leader = member_name(service, from.0, from.1);
+    let candidate = member_name(service, to.0, to.1);
+    let role = if settings.synchronous { "sync_standby" } else { "replica" };
+    let member = |parts: Vec<Predicate>| Predicate::Count {
+        pointer: "/members".to_owned(),
+        accept: Box::new(Predicate::All(parts)),
+        at_least: 1,
+    };
+    let accept = Predicate::All(vec![
+        member(vec![parts::equals("/name", &leader), parts::equals("/role", "leader")]),
+        member(vec![
+            parts::equals("/name", &candidate),
+            parts::equals("/role", role),
+            parts::equals("/state", "streaming"),
+            Predicate::AtMost { pointer: "/lag".to_owned(), value: LAG_MAX },
+        ]),
+        Predicate::Not(Box::new(Predicate::Equals { pointer: "/pause".to_owned(), value: Value::Bool(true) })),
+    ]);
+    let ask = Ask::Http(parts::http("GET", REST_PORT, "/cluster"));
+    let body = json!({ "leader": leader, "candidate": candidate }).to_string();
+    Task {
+        id: TaskId(0),
+        member: from.1,
+        guard: Some(Guard {
+            name: format!("{candidate} streams, and the cluster is not paused"),
+            probe: Probe { timeout_ms: 3_000, ask },
+            accept,
+        }),
+        what: TaskKind::Act { act: Act::Http(render::patroni_post(service, "/switchover", Some(body))) },
+        timeout_ms: SWITCHOVER_TIMEOUT_MS,
+    }
+}

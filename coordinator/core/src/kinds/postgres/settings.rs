@@ -1,0 +1,226 @@
+//! The settings of a `postgres` service: reading, judging, defaults. Renders nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_model::ids::Name;
+use muster_model::spec::{PlatformSpec, ServiceSpec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kinds::settings::Fields;
+use crate::kinds::{Problem, etcd, haproxy, parts};
+
+/// The image if the spec names none.
+pub const IMAGE: &str = "muster/postgres:15";
+/// User and database of a service that names none.
+const DEFAULT_USER: &str = "app";
+/// Names of members are cut by the server at 63 bytes and must stay different.
+const SERVICE_NAME_MAX: usize = 40;
+const USERS_MAX: usize = 100;
+const PARAMETERS_MAX: usize = 200;
+
+/// What the service, Patroni or the safety of acknowledged rows depends on.
+const FORBIDDEN: [&str; 29] = [
+    "archive_cleanup_command",
+    "cluster_name",
+    "config_file",
+    "data_directory",
+    "external_pid_file",
+    "fsync",
+    "full_page_writes",
+    "hba_file",
+    "hot_standby",
+    "ident_file",
+    "include",
+    "include_dir",
+    "include_if_exists",
+    "listen_addresses",
+    "log_destination",
+    "logging_collector",
+    "password_encryption",
+    "port",
+    "primary_conninfo",
+    "primary_slot_name",
+    "promote_trigger_file",
+    "restore_command",
+    "ssl",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "unix_socket_directories",
+    "wal_level",
+    "wal_log_hints",
+    "zero_damaged_pages",
+];
+
+/// How many members, and what for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Survives the loss of a host.
+    #[default]
+    Ha,
+    /// One member. Run by Patroni with one etcd all the same: the same data becomes `ha` by adding members to it.
+    Single,
+}
+
+/// A database and who owns it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// A user of the service.
+    pub owner: String,
+}
+
+/// The settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many members, and what for.
+    pub mode: Mode,
+    /// Members.
+    pub members: u32,
+    /// The network that clients and members are in.
+    pub network: Name,
+    /// Image of the members.
+    pub image: String,
+    /// Image of the etcd child.
+    pub etcd_image: String,
+    /// Image of the proxy child.
+    pub proxy_image: String,
+    /// An acknowledged row is on two hosts.
+    pub synchronous: bool,
+    /// Parameters of the server, beside ours.
+    pub parameters: BTreeMap<String, Value>,
+    /// Users, at least one.
+    pub users: Vec<String>,
+    /// Databases, at least one.
+    pub databases: Vec<Database>,
+}
+
+impl Settings {
+    /// The settings of a spec that was accepted.
+    pub fn of(spec: &ServiceSpec) -> Self {
+        Self::read(spec, None).0
+    }
+
+    /// Reads and judges.
+    pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
+        let mut fields = Fields::new(&spec.settings);
+        let mode: Mode = fields.get("mode", "write `ha` or `single`").unwrap_or_default();
+        let members = match mode {
+            Mode::Ha => fields.number("members", 2, 7).unwrap_or(3) as u32,
+            Mode::Single => fields.number("members", 1, 1).unwrap_or(1) as u32,
+        };
+        let network = parts::network(&mut fields, "dbnet", platform);
+        let image = parts::image(&mut fields, "image", IMAGE);
+        let etcd_image = parts::image(&mut fields, "etcd_image", etcd::IMAGE);
+        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
+        let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
+        let parameters = read_parameters(&mut fields);
+        let users = read_users(&mut fields);
+        let databases = read_databases(&mut fields, &users);
+        let settings = Self {
+            mode,
+            members,
+            network,
+            image,
+            etcd_image,
+            proxy_image,
+            synchronous: synchronous && mode == Mode::Ha,
+            parameters,
+            users,
+            databases,
+        };
+        (settings, fields.finish())
+    }
+}
+
+/// Judges the name of the service.
+pub fn judge_name(name: &Name) -> Option<Problem> {
+    (name.as_str().len() > SERVICE_NAME_MAX).then(|| Problem {
+        path: String::new(),
+        message: format!("the name of a postgres service has at most {SERVICE_NAME_MAX} characters"),
+        help: "take a shorter name".to_owned(),
+    })
+}
+
+fn is_identifier(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=63).contains(&text.len())
+        && text.chars().all(inner)
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
+    let help = "write a mapping of PostgreSQL's parameters, for example work_mem: 8MB";
+    let Some(parameters) = fields.get::<BTreeMap<String, Value>>("parameters", help) else {
+        return BTreeMap::new();
+    };
+    if parameters.len() > PARAMETERS_MAX {
+        fields.problem("parameters", format!("more than {PARAMETERS_MAX} parameters"), help);
+        return BTreeMap::new();
+    }
+    for (name, value) in &parameters {
+        let short: String = name.chars().take(80).collect();
+        let path = format!("parameters.{short}");
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
+        if name.is_empty() || name.len() > 63 || !name.chars().all(word) {
+            fields.problem(&path, "not the name of a parameter", "use a-z, 0-9, `_` and `.`");
+        } else if name == "synchronous_commit" || name == "synchronous_standby_names" {
+            fields.problem(&path, "decides what an acknowledged row is worth", "set `synchronous:` instead");
+        } else if FORBIDDEN.contains(&name.as_str()) || name.starts_with("recovery_") || name.starts_with("ssl_") {
+            fields.problem(&path, "is set by the platform", "leave it out");
+        }
+        let good = match value {
+            Value::String(text) => text.len() <= 1000 && !text.chars().any(char::is_control) && !text.contains("${"),
+            Value::Number(_) | Value::Bool(_) => true,
+            _ => false,
+        };
+        if !good {
+            fields.problem(&path, "not a plain value", "write one line of text, a number, true or false");
+        }
+    }
+    parameters
+}
+
+fn read_users(fields: &mut Fields<'_>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let users = fields.list("users", USERS_MAX, "write a list of `- name: NAME`", |user| {
+        let name: String = user.required("name", "write the user's name")?;
+        if !is_identifier(&name) {
+            user.problem("name", "not a user's name", "use a-z, 0-9 and `_`, at most 63, no digit first");
+        } else if name == "postgres" || name.starts_with("pg_") || name.starts_with("muster_") {
+            user.problem("name", format!("`{name}` belongs to the server or the platform"), "take another name");
+        } else if !seen.insert(name.clone()) {
+            user.problem("name", format!("`{name}` is there twice"), "remove one of them");
+        }
+        Some(name)
+    });
+    if users.is_empty() { vec![DEFAULT_USER.to_owned()] } else { users }
+}
+
+fn read_databases(fields: &mut Fields<'_>, users: &[String]) -> Vec<Database> {
+    let mut seen = BTreeSet::new();
+    let help = "write a list of `- {name: NAME, owner: USER}`";
+    let databases = fields.list("databases", USERS_MAX, help, |database| {
+        let name: String = database.required("name", "write the database's name")?;
+        let owner: Option<String> = database.get("owner", "write the name of one of `users:`");
+        let owner = owner.or_else(|| users.first().cloned())?;
+        if !is_identifier(&name) {
+            database.problem("name", "not a database's name", "use a-z, 0-9 and `_`, at most 63, no digit first");
+        } else if ["postgres", "template0", "template1"].contains(&name.as_str()) {
+            database.problem("name", format!("`{name}` belongs to the server"), "take another name");
+        } else if !seen.insert(name.clone()) {
+            database.problem("name", format!("`{name}` is there twice"), "remove one of them");
+        }
+        if !users.contains(&owner) {
+            database.problem("owner", "no such user in this service", "add it to `users:`, or name one of them");
+        }
+        Some(Database { name, owner })
+    });
+    if !databases.is_empty() {
+        return databases;
+    }
+    let owner = users.first().cloned().unwrap_or_else(|| DEFAULT_USER.to_owned());
+    vec![Database { name: owner.clone(), owner }]
+}

@@ -1,0 +1,160 @@
+//! Reads a kind's settings field by field, so that every mistake is told with its path and remedy. Knows no kind.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// Longest text that a setting may have, in bytes, unless it says otherwise.
+pub const TEXT_LEN_MAX: usize = 4096;
+
+/// One mapping of the settings, and the mistakes found in it so far.
+pub struct Fields<'a> {
+    at: String,
+    map: &'a Map<String, Value>,
+    known: Vec<&'static str>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Fields<'a> {
+    /// The settings of a service.
+    pub fn new(map: &'a Map<String, Value>) -> Self {
+        Self::below(String::new(), map)
+    }
+
+    fn below(at: String, map: &'a Map<String, Value>) -> Self {
+        Self { at, map, known: Vec::new(), problems: Vec::new() }
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.at.is_empty() { key.to_owned() } else { format!("{}.{key}", self.at) }
+    }
+
+    /// Notes a mistake in the field `key`.
+    pub fn problem(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem {
+            path: self.path(key),
+            message: message.into(),
+            help: help.into(),
+        });
+    }
+
+    /// The field's value; nothing if it is not written, or wrong.
+    pub fn get<T: DeserializeOwned>(&mut self, key: &'static str, help: &str) -> Option<T> {
+        self.known.push(key);
+        let value = self.map.get(key)?;
+        if let Value::String(text) = value
+            && text.len() > TEXT_LEN_MAX
+            && key != "content"
+        {
+            self.problem(key, format!("longer than {TEXT_LEN_MAX} bytes"), help);
+            return None;
+        }
+        match T::deserialize(value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(key, error.to_string(), help);
+                None
+            }
+        }
+    }
+
+    /// The value of a field that must be written.
+    pub fn required<T: DeserializeOwned>(&mut self, key: &'static str, help: &str) -> Option<T> {
+        if !self.map.contains_key(key) {
+            self.known.push(key);
+            self.problem(key, format!("`{key}` is missing"), help);
+            return None;
+        }
+        self.get(key, help)
+    }
+
+    /// The field's value, which must lie within these bounds.
+    pub fn number(&mut self, key: &'static str, least: u64, most: u64) -> Option<u64> {
+        let help = format!("write a whole number from {least} to {most}");
+        let value: u64 = self.get(key, &help)?;
+        if (least..=most).contains(&value) {
+            return Some(value);
+        }
+        self.problem(key, format!("{value} is out of range"), help);
+        None
+    }
+
+    /// A mapping below `key`.
+    pub fn section<T>(
+        &mut self,
+        key: &'static str,
+        help: &str,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        match self.map.get(key)? {
+            Value::Object(map) => {
+                let mut fields = Fields::below(self.path(key), map);
+                let value = read(&mut fields);
+                self.problems.extend(fields.finish());
+                value
+            }
+            _ => {
+                self.problem(key, "not a mapping", help);
+                None
+            }
+        }
+    }
+
+    /// A list of mappings below `key`, of at most `most` elements.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        help: &str,
+        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        self.known.push(key);
+        let elements = match self.map.get(key) {
+            None => return Vec::new(),
+            Some(Value::Array(elements)) if elements.len() <= most => elements,
+            Some(Value::Array(_)) => {
+                self.problem(key, format!("more than {most} elements"), help);
+                return Vec::new();
+            }
+            Some(_) => {
+                self.problem(key, "not a list", help);
+                return Vec::new();
+            }
+        };
+        let mut values = Vec::new();
+        for (index, element) in elements.iter().enumerate() {
+            let at = self.path(&format!("{key}.{index}"));
+            if let Value::Object(map) = element {
+                let mut fields = Fields::below(at, map);
+                values.extend(read(&mut fields));
+                self.problems.extend(fields.finish());
+            } else {
+                self.problems.push(Problem {
+                    path: at,
+                    message: "not a mapping".to_owned(),
+                    help: help.to_owned(),
+                });
+            }
+        }
+        values
+    }
+
+    /// The mistakes, fields that nobody asked for among them.
+    pub fn finish(mut self) -> Vec<Problem> {
+        for key in self.map.keys().filter(|key| !self.known.contains(&key.as_str())) {
+            let help = match muster_spec::nearest(key, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            let short: String = key.chars().take(80).collect();
+            self.problems.push(Problem {
+                path: self.path(key),
+                message: format!("unknown field `{short}`"),
+                help,
+            });
+        }
+        self.problems
+    }
+}
