@@ -31,4 +31,3 @@ pub use host::Host;
 pub use init::init;
 pub use leftovers::{Leftover, leftovers};
 pub use testbed::Testbed;
-pub use unit::Unit;

@@ -1,6 +1,7 @@
 //! All hosts of one machine and the internet between them; decides order and what runs side by side.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,8 @@ impl Testbed {
         host.start()
     }
 
-    /// Ends everything and removes disks (kept with `keep`) and the golden store (only with `all`). Harmless when down.
+    /// Ends everything and empties the testbed's folder: disks and whatever scenarios put there (kept with `keep`), the
+    /// golden store only with `all`. Harmless when down.
     pub fn down(&self, keep: bool, all: bool) -> Result<()> {
         if !self.config.dir.exists() && !self.wan().exists() && !self.any_cgroup()? {
             return Ok(());
@@ -76,16 +78,13 @@ impl Testbed {
         at_once(&hosts, Host::kill)?;
         self.end_the_rest()?;
         self.wan().down()?;
-        if !keep {
-            at_once(&hosts, Host::discard)?;
-            remove_tree(&self.config.hosts_dir())?;
-        }
         if all {
             Golden::new(&self.config).remove()?;
         }
-        // Safety of this order: the file goes while its lock is held; see `lock`. The folder may hold what is not ours.
-        fs::remove_file(self.lock_file()).context("removing the lock")?;
-        let _ = fs::remove_dir(&self.config.dir);
+        if !keep {
+            at_once(&hosts, Host::discard)?;
+            self.clear()?;
+        }
         drop(lock);
         Ok(())
     }
@@ -220,11 +219,15 @@ impl Testbed {
 
     /// Held by whatever makes or removes hosts; a second caller waits.
     fn lock(&self) -> Result<File> {
+        let dir = &self.config.dir;
         loop {
-            fs::create_dir_all(&self.config.dir)
-                .with_context(|| format!("making {}", self.config.dir.display()))?;
+            fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+            // `down` will empty the whole folder: it must be one that a testbed made.
+            let empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+            let ours = empty || self.lock_file().exists() || !dir.exists();
+            ensure!(ours, "MUSTER_TB_DIR={} holds something that is no testbed's", dir.display());
             let Ok(file) = File::create(self.lock_file()) else {
-                ensure!(!self.config.dir.exists(), "{} cannot be written", self.config.dir.display());
+                ensure!(!dir.exists(), "{} cannot be written", dir.display());
                 continue;
             };
             flock(&file, FlockOperation::LockExclusive).context("waiting for another testbed command")?;
@@ -238,7 +241,35 @@ impl Testbed {
     }
 
     fn lock_file(&self) -> PathBuf {
-        self.config.dir.join("lock")
+        self.config.dir.join("testbed.lock")
+    }
+
+    /// Empties the testbed's folder but for the golden store, also of what scenarios put there; without a store the
+    /// folder goes, too.
+    fn clear(&self) -> Result<()> {
+        let mut golden = false;
+        for entry in fs::read_dir(&self.config.dir)?.flatten() {
+            let path = entry.path();
+            if path == self.config.dir.join("golden") {
+                golden = true;
+            } else if entry.file_type()?.is_dir() {
+                remove_tree(&path)?;
+            } else if path != self.lock_file() {
+                fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        if !golden {
+            // Safety of this order: the lock marks the folder as ours, so it goes last; and while it is held, see `lock`.
+            fs::remove_file(self.lock_file()).context("removing the lock")?;
+            return match fs::remove_dir(&self.config.dir) {
+                // Somebody waits for the lock already, with a new file.
+                Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
+                    Err(error).context("removing the folder")
+                }
+                _ => Ok(()),
+            };
+        }
+        Ok(())
     }
 }
 

@@ -65,10 +65,9 @@ fn make_image(testbed: &Testbed) -> PathBuf {
     );
     let change = r#"CMD ["/bin/sleep", "100000"]"#;
     host.docker(&["import", "--change", change, layer.to_str().unwrap(), IMAGE], DOCKER).unwrap();
-    let archive = testbed.config().dir.join("sleeper.tar");
+    let archive = std::env::temp_dir().join(format!("muster-testbed-sleeper-{}.tar", std::process::id()));
     host.docker(&["save", "-o", archive.to_str().unwrap(), IMAGE], DOCKER).unwrap();
     testbed.down(false, true).unwrap_or_else(|error| panic!("{error:#}"));
-    assert!(archive.exists(), "down removes only what the testbed made");
     archive
 }
 
@@ -220,4 +219,16 @@ fn a_frozen_engine_is_only_silent(host: &Host) {
     let listed = host.docker(&["ps", "-q"], DOCKER).unwrap();
     assert_eq!(listed.lines().count(), 1);
     assert!(Path::new(&host.log_file("docker")).exists());
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_never_emptied() {
+    let Some(fixture) = Fixture::new("mtbforeign", 23, |_| ()) else { return };
+    let dir = &fixture.testbed.config().dir;
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("precious"), "x").unwrap();
+    assert!(fixture.testbed.up(1).is_err());
+    assert!(fixture.testbed.down(false, true).is_err());
+    fs::remove_file(dir.join("precious")).unwrap();
+    fixture.end();
 }
