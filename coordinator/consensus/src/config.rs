@@ -50,13 +50,14 @@ impl Timings {
     }
 }
 
-/// When a snapshot is taken: at the first of the three limits, but never before `min_interval`
-/// after the one before, except for `bytes`, which bounds memory.
+/// When a snapshot is taken: at the first of the three limits, `entries` not before `min_interval`
+/// after the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     /// Entries since the last snapshot.
     pub entries: u64,
-    /// Bytes of entries held in memory.
+    /// Bytes of entries held in memory. At half of it a snapshot is taken, above it the oldest entries
+    /// that are in a snapshot go.
     pub bytes: u64,
     /// Age of the last snapshot, if anything was applied since.
     pub interval: Duration,

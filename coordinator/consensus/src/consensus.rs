@@ -135,12 +135,15 @@ impl Consensus {
         let node = self.node(leader).ok_or(ProposeRefusal::NotLeader(None))?;
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let peer = self.peers.get(&node, Lane::Forward);
-        let reply = peer
-            .call(wait, |mut link| {
-                let request = ProposeRequest { session: link.session, payload: payload.clone(), wait_ms };
-                async move { link.client.propose(request).await }
-            })
-            .await;
+        let call = peer.call(wait, |mut link| {
+            let request = ProposeRequest { session: link.session, payload: payload.clone(), wait_ms };
+            async move { link.client.propose(request).await }
+        });
+        let reply = tokio::select! {
+            reply = call => reply,
+            // A host that went dark answers nothing: do not wait for it longer than for its successor.
+            () = self.deposed(leader) => Err(CallError::Timeout),
+        };
         match reply {
             Err(CallError::Unreachable(_)) => Err(ProposeRefusal::NotLeader(None)),
             Err(CallError::Failed(_) | CallError::Timeout) => Err(ProposeRefusal::Unknown),
@@ -201,6 +204,14 @@ impl Consensus {
         }
     }
 
+    /// Waits until this leader is none any more, and as long again as its last answers may take.
+    async fn deposed(&self, leader: NodeId) {
+        let mut leadership = self.leadership.clone();
+        // An error means that this node stops, which ends the wait as well.
+        drop(leadership.wait_for(|now| now.leader != Some(leader)).await);
+        tokio::time::sleep(self.core.timings.heartbeat).await;
+    }
+
     /// Waits a moment for another leader; `None` when the deadline is over.
     async fn pause(&self, deadline: Instant) -> Option<()> {
         let mut leadership = self.leadership.clone();
@@ -249,6 +260,7 @@ impl Consensus {
 
     /// Stops at once, as a crash would, but with all files closed.
     pub async fn halt(&self) {
+        self.core.log.stop_waiting();
         if let Err(error) = self.core.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }

@@ -62,7 +62,11 @@ impl OsDisk {
     /// # Errors
     /// Fails when another process holds the directory or it cannot be created.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        if !dir.exists() {
+            fs::create_dir_all(dir)?;
+            // Or a power cut could take the whole directory away again.
+            File::open(dir.parent().unwrap_or(dir))?.sync_all()?;
+        }
         rustix::fs::chmod(dir, rustix::fs::Mode::RWXU)?;
         let lock = OpenOptions::new().create(true).write(true).truncate(false).open(dir.join("lock"))?;
         let started = Instant::now();

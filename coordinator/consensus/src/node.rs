@@ -73,9 +73,8 @@ impl Core {
             return Err(ProposeRefusal::DiskFull);
         }
         let proposal = Proposal { at_ms: (self.clock)(), payload: Payload(payload) };
-        let written = match timeout(wait, self.raft.client_write(proposal)).await {
-            Ok(written) => written,
-            Err(_) => return Err(ProposeRefusal::Unknown),
+        let Ok(written) = timeout(wait, self.raft.client_write(proposal)).await else {
+            return Err(ProposeRefusal::Unknown);
         };
         match written {
             Ok(written) => Ok(Applied { index: written.log_id.index, reply: written.data.0.into() }),

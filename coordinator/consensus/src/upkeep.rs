@@ -1,4 +1,4 @@
-//! Decides when a snapshot is taken. Must not build it.
+//! Decides when a snapshot is taken and how much log is kept behind it. Must not build it.
 
 use std::time::Duration;
 
@@ -35,13 +35,19 @@ pub(crate) async fn snapshots(raft: Raft, log: LogStore, policy: SnapshotPolicy)
         let age = taken_at.elapsed();
         let due = new >= policy.entries && age >= policy.min_interval
             || new > 0 && age >= policy.interval
-            || new > policy.keep && log.bytes() >= policy.bytes;
+            || log.bytes_after(snapshot) >= policy.bytes / 2;
         // One that is under way is not asked for again before something changes.
         if due && triggered != Some((snapshot, applied)) {
             triggered = Some((snapshot, applied));
             if raft.trigger().snapshot().await.is_err() {
                 return;
             }
+        }
+        // `keep` counts entries; a few large ones must not fill the memory.
+        if let Some(excess) = log.excess(policy.bytes)
+            && raft.trigger().purge_log(excess.min(snapshot)).await.is_err()
+        {
+            return;
         }
     }
 }

@@ -28,8 +28,20 @@ impl Memory {
         self.entries.back().map(|entry| convert::log_id(&entry.log_id)).or(self.purged)
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Payload bytes of the entries after this index.
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        self.entries.iter().rev().take_while(|entry| entry.index() > index).map(size).sum()
+    }
+
+    /// Last of the entries that have to go so that at most `limit` bytes are held.
+    pub fn excess(&self, limit: u64) -> Option<u64> {
+        let mut left = self.bytes;
+        let goes = |entry: &&Entry| {
+            let goes = left > limit;
+            left -= size(entry);
+            goes
+        };
+        self.entries.iter().take_while(goes).last().map(|entry| entry.index())
     }
 
     pub fn checkpoint(&self) -> Record {

@@ -79,14 +79,24 @@ impl LogStore {
         self.shared.gauge.room.load(Ordering::Relaxed) >= wanted
     }
 
-    /// Payload bytes of all entries held in memory.
-    pub fn bytes(&self) -> u64 {
-        lock(&self.shared.memory).bytes()
+    /// See [`Memory::bytes_after`].
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        lock(&self.shared.memory).bytes_after(index)
+    }
+
+    /// See [`Memory::excess`].
+    pub fn excess(&self, limit: u64) -> Option<u64> {
+        lock(&self.shared.memory).excess(limit)
+    }
+
+    /// From now on a lack of space is an error; nobody will wait for it any more.
+    pub fn stop_waiting(&self) {
+        self.shared.gauge.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Writes what is queued and ends the writer.
     pub async fn close(&self) {
-        self.shared.gauge.stopping.store(true, Ordering::Relaxed);
+        self.stop_waiting();
         lock(&self.shared.commands).take();
         let thread = lock(&self.shared.thread).take();
         if let Some(thread) = thread

@@ -228,9 +228,10 @@ impl Writer {
         self.gauge.queued.fetch_sub(group.queued, Ordering::Relaxed);
         self.publish_room();
         for done in group.done {
-            done.tell(
-                result.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string())),
-            );
+            done.tell(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
         }
         result?;
         if group.purge {
@@ -243,6 +244,9 @@ impl Writer {
     fn write(&mut self, group: &Group) -> io::Result<()> {
         if self.tail.offset + frame::frame_size(group.body.len()) > self.tail.length {
             self.rotate()?;
+        }
+        if self.tail.offset + frame::frame_size(group.body.len()) > self.tail.length {
+            return Err(io::Error::other("a group commit is larger than a segment"));
         }
         let (bytes, sum) = frame::encode(self.tail.segment, self.tail.chain, &group.body);
         let (file, offset) = (Arc::clone(&self.tail.file), self.tail.offset);

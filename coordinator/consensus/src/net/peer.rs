@@ -230,7 +230,7 @@ impl Peer {
         let (sender, receiver) = oneshot::channel();
         let (node, limit) = (self.node.clone(), self.dial);
         // At most one dial at a time: the one before has ended or is of no use any more.
-        state.tasks.abort_all();
+        state.tasks = JoinSet::new();
         state.tasks.spawn(async move {
             let late = |_| Err("no connection in time".to_owned());
             let result = timeout(limit, peers.connect(node)).await.unwrap_or_else(late);

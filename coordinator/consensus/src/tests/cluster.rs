@@ -132,6 +132,44 @@ async fn a_removed_node_has_no_vote_any_more() {
     cluster.propose(leader, "two left").await;
     let gone = cluster.nodes[&leader].consensus.remove(removed, WAIT).await.unwrap_err();
     assert!(matches!(gone, ChangeError::Refused(_)), "{gone}");
+
+    // The leader itself can go, too.
+    cluster.nodes[&leader].consensus.remove(leader, WAIT).await.unwrap();
+    cluster.nodes.remove(&leader).unwrap().kill().await;
+    let last = cluster.leader().await;
+    cluster.propose(last, "one left").await;
+    assert_eq!(cluster.same_lines().await, ["two left", "one left"]);
+    assert!(cluster.nodes[&last].consensus.remove(last, WAIT).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forwarded_proposal_does_not_wait_for_a_leader_that_went_dark() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    cluster.propose(follower, "warm").await;
+    let dark = cluster.nodes.remove(&leader).unwrap();
+    dark.set_dark(true);
+    let started = Instant::now();
+    let node = &cluster.nodes[&follower].consensus;
+    let long = Duration::from_secs(30);
+    let outcome = node.propose("asked", long).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(matches!(outcome, Ok(_) | Err(ProposeError::Unknown)), "{outcome:?}");
+    node.propose("repeated", long).await.unwrap();
+    node.linearizable(WAIT).await.unwrap();
+    assert_eq!(cluster.nodes[&follower].lines().last().unwrap(), "repeated");
+
+    // The old leader could not have anything acknowledged, and follows when it is back.
+    assert!(dark.consensus.linearizable(Duration::from_millis(100)).await.is_err());
+    let early = dark.consensus.propose("in the dark", Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(early, ProposeError::NoLeader | ProposeError::Unknown), "{early}");
+    dark.set_dark(false);
+    let back = Instant::now();
+    cluster.nodes.insert(leader, dark);
+    let lines = cluster.same_lines().await;
+    assert!(lines.contains(&"repeated".into()) && !lines.contains(&"in the dark".into()), "{lines:?}");
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +184,7 @@ async fn time_never_goes_back() {
     let node = crate::Consensus::start(
         super::harness::config(1, super::harness::disk(dir.path()), false),
         Box::new(notebook),
-        super::harness::dialer(),
+        super::harness::dialer(tokio::sync::watch::channel(false).1),
         Arc::new(move || clock.load(Ordering::Relaxed)),
     )
     .await

@@ -8,12 +8,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures::TryStreamExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 
+use super::dark;
 use crate::log::Sizes;
 use crate::{
     Config, Consensus, DialError, Dialer, Disk, Encode, Node, NodeId, OsDisk, SnapshotPolicy, StartError,
@@ -57,20 +61,31 @@ impl StateMachine for Notebook {
     }
 }
 
-struct Plain;
+struct Plain {
+    dark: watch::Receiver<bool>,
+}
 
 impl Dialer for Plain {
     fn dial(&self, node: &Node) -> Pin<Box<dyn Future<Output = Result<Channel, DialError>> + Send>> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", node.endpoint));
+        let address = node.endpoint.clone();
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let dark = self.dark.clone();
+        let connector = tower::service_fn(move |_| {
+            let (address, dark) = (address.clone(), dark.clone());
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                Ok::<_, std::io::Error>(TokioIo::new(dark::Stream::new(stream, dark)))
+            }
+        });
         Box::pin(async move {
             let endpoint = endpoint.map_err(|error| DialError(error.to_string()))?;
-            endpoint.connect().await.map_err(|error| DialError(error.to_string()))
+            endpoint.connect_with_connector(connector).await.map_err(|error| DialError(error.to_string()))
         })
     }
 }
 
-pub fn dialer() -> Arc<dyn Dialer> {
-    Arc::new(Plain)
+pub fn dialer(dark: watch::Receiver<bool>) -> Arc<dyn Dialer> {
+    Arc::new(Plain { dark })
 }
 
 /// A node and its server.
@@ -79,12 +94,18 @@ pub struct Running {
     pub consensus: Consensus,
     pub seen: Seen,
     server: AbortHandle,
+    dark: watch::Sender<bool>,
 }
 
 impl Running {
     pub fn lines(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter().map(|(_, line)| String::from_utf8(line.clone()).unwrap()).collect()
+    }
+
+    /// Stalls every connection from and to the node; the node itself runs on.
+    pub fn set_dark(&self, dark: bool) {
+        self.dark.send_replace(dark);
     }
 
     /// Cuts the node off and stops it without handing anything over.
@@ -113,13 +134,16 @@ pub async fn start(config: Config, node: Node, listener: TcpListener) -> Result<
     let notebook = Notebook::default();
     let seen = Arc::clone(&notebook.seen);
     let clock = Arc::new(|| 1_000);
-    let consensus = Consensus::start_with(config, Box::new(notebook), dialer(), clock, SIZES).await?;
+    let (dark, darkness) = watch::channel(false);
+    let peers = dialer(darkness.clone());
+    let consensus = Consensus::start_with(config, Box::new(notebook), peers, clock, SIZES).await?;
     let service = consensus.raft_service();
-    let serve = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+    let incoming = TcpListenerStream::new(listener).map_ok(move |s| dark::Stream::new(s, darkness.clone()));
+    let serve = Server::builder().add_service(service).serve_with_incoming(incoming);
     let mut tasks = tokio::task::JoinSet::new();
     let server = tasks.spawn(async move { serve.await.unwrap() });
     tasks.detach_all();
-    Ok(Running { node, consensus, seen, server })
+    Ok(Running { node, consensus, seen, server, dark })
 }
 
 pub async fn listen() -> TcpListener {

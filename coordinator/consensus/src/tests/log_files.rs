@@ -185,3 +185,23 @@ fn a_directory_has_one_owner() {
     drop(first);
     crate::OsDisk::open(dir.path()).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_few_large_entries_do_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = config(1, disk(dir.path()), false);
+    settings.snapshots.bytes = 2 << 20;
+    let running = reopen(settings).await.unwrap();
+    running.consensus.initialize(running.node.clone()).await.unwrap();
+    for _ in 0..9 {
+        running.consensus.propose(vec![b'x'; 1 << 20], WAIT).await.unwrap();
+    }
+    let held = || running.consensus.core.log.bytes_after(0);
+    let deadline = std::time::Instant::now() + WAIT;
+    while held() > 2 << 20 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes held", held());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(running.consensus.status().snapshot > 0);
+    running.kill().await;
+}
