@@ -70,9 +70,9 @@ impl Cgroups {
     }
 
     /// Makes the cgroups of a host; harmless when they exist.
-    pub fn make(&self, prefix: &str, host: &str, memory_bytes: Option<u64>) -> Result<()> {
+    pub fn make(&self, top: &str, host: &str, memory_bytes: Option<u64>) -> Result<()> {
         for tree in &self.joined {
-            let levels = [prefix.to_owned(), format!("{prefix}/{host}"), format!("{prefix}/{host}/{SYSTEM}")];
+            let levels = [top.to_owned(), format!("{top}/{host}"), format!("{top}/{host}/{SYSTEM}")];
             for level in &levels {
                 let dir = tree.path.join(level);
                 fs::create_dir_all(&dir).with_context(|| format!("making cgroup {}", dir.display()))?;
@@ -82,7 +82,7 @@ impl Cgroups {
             }
             let host_dir = tree.path.join(&levels[1]);
             if self.unified {
-                for dir in [tree.path.clone(), tree.path.join(prefix), host_dir.clone()] {
+                for dir in [tree.path.clone(), tree.path.join(top), host_dir.clone()] {
                     enable_controllers(&dir);
                 }
             }
@@ -99,27 +99,27 @@ impl Cgroups {
     }
 
     /// The files into which a process writes its id to be inside the host.
-    pub fn join_files(&self, prefix: &str, host: &str) -> Vec<PathBuf> {
-        let below = format!("{prefix}/{host}/{SYSTEM}/cgroup.procs");
+    pub fn join_files(&self, top: &str, host: &str) -> Vec<PathBuf> {
+        let below = format!("{top}/{host}/{SYSTEM}/cgroup.procs");
         self.joined.iter().map(|tree| tree.path.join(&below)).collect()
     }
 
-    /// Freezes or thaws all processes below `prefix/host`, and waits until it is so.
-    pub fn freeze(&self, prefix: &str, host: &str, frozen: bool) -> Result<()> {
+    /// Freezes or thaws all processes below `top/host`, and waits until it is so.
+    pub fn freeze(&self, top: &str, host: &str, frozen: bool) -> Result<()> {
         let (file, word) = match (self.unified, frozen) {
             (true, true) => ("cgroup.freeze", "1"),
             (true, false) => ("cgroup.freeze", "0"),
             (false, true) => ("freezer.state", "FROZEN"),
             (false, false) => ("freezer.state", "THAWED"),
         };
-        let dir = self.freezer(prefix, host).context("no freezer on this machine")?;
+        let dir = self.freezer(top, host).context("no freezer on this machine")?;
         write(&dir.join(file), word)?;
-        poll(Duration::from_secs(5), || (self.is_frozen(prefix, host) == frozen).then_some(()))
+        poll(Duration::from_secs(5), || (self.is_frozen(top, host) == frozen).then_some(()))
             .with_context(|| format!("the freezer of {host} did not reach {word}"))
     }
 
-    pub fn is_frozen(&self, prefix: &str, host: &str) -> bool {
-        let Some(dir) = self.freezer(prefix, host) else { return false };
+    pub fn is_frozen(&self, top: &str, host: &str) -> bool {
+        let Some(dir) = self.freezer(top, host) else { return false };
         if self.unified {
             let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
             return events.lines().any(|line| line == "frozen 1");
@@ -127,7 +127,7 @@ impl Cgroups {
         fs::read_to_string(dir.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
     }
 
-    /// Machine-wide ids of all processes below `path` (a prefix, or prefix/host).
+    /// Machine-wide ids of all processes below `path` (`top`, or `top/host`).
     pub fn processes(&self, path: &str) -> Vec<i32> {
         let mut found: Vec<i32> =
             self.joined.iter().flat_map(|tree| processes_below(&tree.path.join(path))).collect();
@@ -153,9 +153,9 @@ impl Cgroups {
         self.all.iter().map(|tree| tree.join(path)).filter(|dir| dir.exists()).collect()
     }
 
-    fn freezer(&self, prefix: &str, host: &str) -> Option<PathBuf> {
+    fn freezer(&self, top: &str, host: &str) -> Option<PathBuf> {
         let tree = self.joined.iter().find(|tree| self.unified || tree.controls("freezer"))?;
-        Some(tree.path.join(prefix).join(host))
+        Some(tree.path.join(top).join(host))
     }
 }
 

@@ -125,6 +125,11 @@ impl Config {
         self.dir.join("hosts")
     }
 
+    /// The cgroup above all hosts. Never the bare prefix: `down` kills whatever is in it.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("testbed-{}", self.prefix)
+    }
+
     /// Name of the `position`th host, from 1.
     pub(crate) fn hostname(&self, position: usize) -> Result<String> {
         if self.hostnames.is_empty() {

@@ -141,7 +141,7 @@ fn engine_settings(config: &Config, host: &str) -> serde_json::Value {
         // Newer engines would take containerd's store, which cannot share layers by hard links.
         "features": { "containerd-snapshotter": false },
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
-        "cgroup-parent": format!("/{}/{host}", config.prefix),
+        "cgroup-parent": format!("/{}/{host}", config.cgroup()),
         "live-restore": true,
         "userland-proxy": false,
         "log-driver": "json-file",

@@ -86,27 +86,29 @@ impl Host {
     }
 
     pub fn is_paused(&self) -> bool {
-        self.cgroups().is_ok_and(|cgroups| cgroups.is_frozen(&self.config.prefix, &self.name))
+        self.cgroups().is_ok_and(|cgroups| cgroups.is_frozen(&self.config.cgroup(), &self.name))
     }
 
-    /// Boots it and returns when its engine answers; harmless when it runs.
+    /// Boots it and returns when its engine answers; harmless when it runs. Errors: it is paused, or does not come up.
     pub fn start(&self) -> Result<()> {
         if !self.is_running() {
             self.boot().with_context(|| format!("booting {}", self.name))?;
+            return self.wait_for_engine();
         }
-        self.wait_for_engine()
+        ensure!(!self.is_paused(), "{} is paused; resume it first", self.name);
+        self.engine_start()
     }
 
     /// Cuts its power: the cable first, so that nobody hears a last word; then every process at once. Harmless when off.
     pub fn kill(&self) -> Result<()> {
-        let (prefix, name) = (&self.config.prefix, &self.name);
-        let (wan, cgroups, path) = (Wan::new(&self.config), self.cgroups()?, format!("{prefix}/{name}"));
+        let (top, name) = (self.config.cgroup(), &self.name);
+        let (wan, cgroups, path) = (Wan::new(&self.config), self.cgroups()?, format!("{top}/{name}"));
         wan.unplug(self.index)?;
         if let Some(pid) = self.pid() {
             signal(pid, Signal::KILL)?;
             // The signal reaches a frozen process only when it thaws.
-            if cgroups.is_frozen(prefix, name) {
-                cgroups.freeze(prefix, name, false)?;
+            if cgroups.is_frozen(&top, name) {
+                cgroups.freeze(&top, name, false)?;
             }
             poll(GONE, || (!self.is_running()).then_some(()))
                 .with_context(|| format!("{name} does not die"))?;
@@ -131,12 +133,12 @@ impl Host {
     pub fn pause(&self) -> Result<()> {
         self.require_running()?;
         Wan::new(&self.config).stall(self.address(), true)?;
-        self.cgroups()?.freeze(&self.config.prefix, &self.name, true)
+        self.cgroups()?.freeze(&self.config.cgroup(), &self.name, true)
     }
 
     pub fn resume(&self) -> Result<()> {
         self.require_running()?;
-        self.cgroups()?.freeze(&self.config.prefix, &self.name, false)?;
+        self.cgroups()?.freeze(&self.config.cgroup(), &self.name, false)?;
         Wan::new(&self.config).stall(self.address(), false)
     }
 
@@ -211,6 +213,7 @@ impl Host {
         self.wait_for_unit("docker", UNIT_STOP, |unit| unit.state == UnitState::Off)
     }
 
+    /// Starts the engine and returns when it answers; harmless when it runs.
     pub fn engine_start(&self) -> Result<()> {
         self.ask(Verb::Start, "docker")?;
         self.wait_for_engine()
@@ -227,10 +230,14 @@ impl Host {
         found.with_context(|| format!("{} has no unit {name}", self.name))
     }
 
-    /// Starts a unit. Errors: its condition is not met, or it is not up within a minute.
+    /// Starts a unit. Errors: its condition is not met, it cannot be started, or it is not up within a minute.
     pub fn unit_start(&self, unit: &str) -> Result<()> {
+        let before = self.unit_status(unit)?.starts;
         self.ask(Verb::Start, unit)?;
-        self.wait_for_unit(unit, ENGINE, |unit| matches!(unit.state, UnitState::Up | UnitState::Off))?;
+        let failed = |unit: &UnitStatus| unit.state == UnitState::Resting && unit.starts > before;
+        let decided =
+            |unit: &UnitStatus| matches!(unit.state, UnitState::Up | UnitState::Off) || failed(unit);
+        self.wait_for_unit(unit, ENGINE, decided)?;
         let status = self.unit_status(unit)?;
         ensure!(status.state == UnitState::Up, "{} on {}: {}", status.name, self.name, status.detail);
         Ok(())
@@ -295,7 +302,7 @@ impl Host {
         self.kill()?;
         self.disk.make(&self.config, &self.name, self.index)?;
         Wan::new(&self.config).attach(&self.namespace(), self.index)?;
-        self.cgroups()?.make(&self.config.prefix, &self.name, self.config.memory_bytes)?;
+        self.cgroups()?.make(&self.config.cgroup(), &self.name, self.config.memory_bytes)?;
         let log = fs::File::create(self.disk.log_file("init"))?;
         let net = format!("--net={}", namespace_file(&self.namespace()).display());
         let mut command = Command::new("setsid");
@@ -325,7 +332,7 @@ impl Host {
     /// `sh` that joins the host's cgroups and becomes the command that follows.
     fn inside_cgroups(&self) -> Result<Command> {
         let mut script = String::from("set -e; ");
-        for file in self.cgroups()?.join_files(&self.config.prefix, &self.name) {
+        for file in self.cgroups()?.join_files(&self.config.cgroup(), &self.name) {
             script.push_str(&format!("echo $$ > '{}'; ", file.display()));
         }
         script.push_str("exec \"$@\"");
@@ -357,7 +364,7 @@ impl Host {
     }
 
     fn processes(&self) -> Vec<i32> {
-        let path = format!("{}/{}", self.config.prefix, self.name);
+        let path = format!("{}/{}", self.config.cgroup(), self.name);
         self.cgroups().map(|cgroups| cgroups.processes(&path)).unwrap_or_default()
     }
 

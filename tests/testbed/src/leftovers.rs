@@ -42,7 +42,7 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>> {
     for point in mounts(config)? {
         add("mount", point, "findmnt -l".to_owned());
     }
-    for dir in cgroups.existing(&config.prefix) {
+    for dir in cgroups.existing(&config.cgroup()) {
         add("cgroup", dir.display().to_string(), format!("ls -d {}", dir.display()));
     }
     for (kind, command, mark) in by_command(config) {
@@ -76,7 +76,7 @@ fn processes(config: &Config, cgroups: &Cgroups) -> Vec<(i32, String)> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.retain(|pid| marked(*pid));
-    pids.extend(cgroups.processes(&config.prefix));
+    pids.extend(cgroups.processes(&config.cgroup()));
     pids.sort_unstable();
     pids.dedup();
     pids.into_iter().filter_map(|pid| Some((pid, stat_of(pid)?.name))).collect()

@@ -146,7 +146,8 @@ impl Service {
         match self.spawn() {
             Ok(pid) => {
                 self.state = State::Up { pid, ready: !self.unit.notify };
-                self.detail = String::new();
+                self.detail =
+                    if self.detail.is_empty() { String::new() } else { format!("before: {}", self.detail) };
             }
             Err(error) => self.ended(false, format!("{error:#}"), now),
         }
@@ -267,13 +268,16 @@ impl Service {
                 exec.words.join(" ")
             );
         }
+        let program = &self.unit.start.words[0];
+        // As with Type=exec: said at once, and not by a process that ends with 127.
+        ensure!(Path::new(program).exists(), "{program} does not exist");
         let mut command = self.command(&self.unit.start, &environment);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         // No other thread of the supervisor makes files, so its own mask may change for a moment.
         let before = umask(Mode::from_bits_truncate(self.unit.umask));
         let spawned = command.spawn();
         umask(before);
-        let child = spawned.with_context(|| format!("starting {}", self.unit.start.words.join(" ")))?;
+        let child = spawned.with_context(|| format!("starting {program}"))?;
         i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process id out of range")
     }
 

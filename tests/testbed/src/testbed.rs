@@ -165,7 +165,7 @@ impl Testbed {
         scratch.discard()?;
         if self.hosts()?.is_empty() {
             self.wan().down()?;
-            Cgroups::detect()?.remove(&self.config.prefix, GONE)?;
+            Cgroups::detect()?.remove(&self.config.cgroup(), GONE)?;
         }
         stored.map(|()| true)
     }
@@ -192,13 +192,13 @@ impl Testbed {
     /// What hosts without a disk left behind: state may have been removed by hand.
     fn end_the_rest(&self) -> Result<()> {
         let cgroups = Cgroups::detect()?;
-        for pid in cgroups.processes(&self.config.prefix) {
+        for pid in cgroups.processes(&self.config.cgroup()) {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                 // Gone meanwhile is fine.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
-        cgroups.remove(&self.config.prefix, GONE)?;
+        cgroups.remove(&self.config.cgroup(), GONE)?;
         let start = format!("{}-", self.config.prefix);
         for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -210,7 +210,7 @@ impl Testbed {
     }
 
     fn any_cgroup(&self) -> Result<bool> {
-        Ok(!Cgroups::detect()?.existing(&self.config.prefix).is_empty())
+        Ok(!Cgroups::detect()?.existing(&self.config.cgroup()).is_empty())
     }
 
     fn wan(&self) -> Wan<'_> {

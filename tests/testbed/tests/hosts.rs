@@ -20,7 +20,7 @@ const DOCKER: Duration = Duration::from_secs(60);
 
 #[test]
 fn hosts_live_die_and_are_cut_off() {
-    let Some(fixture) = Fixture::new("mtbhosts", 19, |_| ()) else { return };
+    let Some(fixture) = Fixture::new("mtbhosts", [198, 19], |_| ()) else { return };
     let testbed = &fixture.testbed;
     let archive = make_image(testbed);
     assert!(testbed.seed(&[&archive]).unwrap(), "the first seed does something");
@@ -223,7 +223,7 @@ fn a_frozen_engine_is_only_silent(host: &Host) {
 
 #[test]
 fn a_folder_of_somebody_else_is_never_emptied() {
-    let Some(fixture) = Fixture::new("mtbforeign", 23, |_| ()) else { return };
+    let Some(fixture) = Fixture::new("mtbforeign", [100, 123], |_| ()) else { return };
     let dir = &fixture.testbed.config().dir;
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("precious"), "x").unwrap();

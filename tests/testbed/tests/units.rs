@@ -27,6 +27,7 @@ const STUBBORN: &str =
 const BRIEF: &str = "[Service]\nExecStart=/bin/true\nRestart=on-failure\n";
 const FAILING: &str =
     "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=/bin/false\nRestart=on-failure\nRestartSec=50ms\n";
+const ABSENT: &str = "[Service]\nExecStart=/no/such/program\nRestart=always\nRestartSec=1h\n";
 const LATER: &str = "[Unit]\nAfter=docker.service\n[Service]\nExecStart=/bin/sh -c 'docker version > /run/later; exec sleep 1000'\n";
 
 #[test]
@@ -38,6 +39,7 @@ fn units_run_as_their_files_say() {
         ("brief", BRIEF),
         ("failing", FAILING),
         ("later", LATER),
+        ("absent", ABSENT),
     ];
     let change = |config: &mut Config| {
         config.unit_dir.clone_from(&units);
@@ -48,7 +50,7 @@ fn units_run_as_their_files_say() {
         }
         fs::write(units.join("muster-agent.service"), "[Service]\nExecStart=/bin/sleep 5\n").unwrap();
     };
-    let Some(fixture) = Fixture::new("mtbunits", 20, change) else { return };
+    let Some(fixture) = Fixture::new("mtbunits", [100, 120], change) else { return };
     let hosts = fixture.testbed.up(1).unwrap();
     let host = &hosts[0];
     assert_eq!(said(host, &["hostname"]), "oslo-1");
@@ -59,6 +61,8 @@ fn units_run_as_their_files_say() {
     });
     orphans_are_reaped(host);
     another_testbed_lives_beside_it(host);
+    let error = host.unit_start("absent").unwrap_err().to_string();
+    assert!(error.contains("/no/such/program does not exist"), "{error}");
     assert!(host.unit_start("ghost").unwrap_err().to_string().contains("oslo-1"));
     fixture.end();
     fs::remove_dir_all(&units).unwrap();
@@ -119,11 +123,10 @@ fn orphans_are_reaped(host: &Host) {
 }
 
 fn another_testbed_lives_beside_it(host: &Host) {
-    let other = Fixture::new("mtbother", 21, |config| config.memory_bytes = Some(512 << 20)).unwrap();
+    let other = Fixture::new("mtbother", [100, 121], |config| config.memory_bytes = Some(512 << 20)).unwrap();
     let beside = other.testbed.up(1).unwrap().remove(0);
     assert_eq!(said(&beside, &["hostname"]), "h1");
-    let limits =
-        "cat /sys/fs/cgroup/memory/mtbother/h1/memory.limit_in_bytes /sys/fs/cgroup/mtbother/h1/memory.max";
+    let limits = "cat /sys/fs/cgroup/memory/testbed-mtbother/h1/memory.limit_in_bytes /sys/fs/cgroup/testbed-mtbother/h1/memory.max";
     assert_eq!(
         said(&beside, &["sh", "-c", &format!("{limits} 2>/dev/null || true")]),
         (512 << 20).to_string()
@@ -148,7 +151,7 @@ fn the_shipped_units_start_once_there_is_an_identity() {
         symlink(config.bin_dir.join("testbed"), link).unwrap();
         config.bin_dir.clone_from(&programs);
     };
-    let Some(fixture) = Fixture::new("mtbshipped", 22, change) else { return };
+    let Some(fixture) = Fixture::new("mtbshipped", [100, 122], change) else { return };
     let host = fixture.testbed.up(1).unwrap().remove(0);
     for unit in ["muster-coordinator", "muster-agent", "muster-mesh"] {
         let error = host.unit_start(unit).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each scenario is a program of its own and uses its part")]
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,11 +15,13 @@ const NOBODY: u16 = 9;
 /// A testbed of its own for one scenario; taken down with everything when it goes out of scope.
 pub struct Fixture {
     pub testbed: Testbed,
+    /// The same scenario of another checkout waits.
+    _turn: File,
 }
 
 impl Fixture {
     /// `None`, said loudly, without root; everything else that is missing is a failure.
-    pub fn new(prefix: &str, second_octet: u8, change: impl FnOnce(&mut Config)) -> Option<Self> {
+    pub fn new(prefix: &str, net: [u8; 2], change: impl FnOnce(&mut Config)) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: scenario {prefix} needs root");
             return None;
@@ -26,16 +29,18 @@ impl Fixture {
         let mut config = Config::from_env().unwrap();
         config.prefix = prefix.to_owned();
         config.dir = PathBuf::from(format!("/var/tmp/muster-testbed-{prefix}"));
-        config.net = [config.net[0], second_octet];
+        config.net = net;
         config.hostnames = Vec::new();
         change(&mut config);
         let missing: Vec<_> =
             muster_testbed::doctor(&config).into_iter().filter(|one| one.remedy.is_some()).collect();
         assert!(missing.is_empty(), "this machine lacks {missing:?}");
+        let turn = File::create(std::env::temp_dir().join(format!("{prefix}.turn"))).unwrap();
+        rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let testbed = Testbed::new(config).unwrap();
         // An interrupted earlier run.
         testbed.down(false, true).unwrap();
-        Some(Self { testbed })
+        Some(Self { testbed, _turn: turn })
     }
 
     /// Takes it down and shows that nothing is left.
