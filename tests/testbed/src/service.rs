@@ -32,6 +32,7 @@ pub struct Service {
     mark: (String, String),
     state: State,
     detail: String,
+    last_end: Option<String>,
     starts: u64,
     recent: Vec<Instant>,
     notify: Option<UnixDatagram>,
@@ -54,6 +55,7 @@ impl Service {
             mark,
             state: State::Off,
             detail: "not started yet".to_owned(),
+            last_end: None,
             starts: 0,
             recent: Vec::new(),
             notify: None,
@@ -147,7 +149,7 @@ impl Service {
             Ok(pid) => {
                 self.state = State::Up { pid, ready: !self.unit.notify };
                 self.detail =
-                    if self.detail.is_empty() { String::new() } else { format!("before: {}", self.detail) };
+                    self.last_end.as_ref().map_or_else(String::new, |how| format!("last end: {how}"));
             }
             Err(error) => self.ended(false, format!("{error:#}"), now),
         }
@@ -208,6 +210,7 @@ impl Service {
     }
 
     fn ended(&mut self, clean: bool, how: String, now: Instant) {
+        self.last_end = Some(how.clone());
         let again = match self.unit.restart {
             Restart::Always => true,
             Restart::OnFailure => !clean,

@@ -89,6 +89,10 @@ fn a_steady_unit_gets_what_it_asks_for_and_comes_back(host: &Host) {
     eventually("it is started again", SOON, || {
         host.unit_status("steady").is_ok_and(|unit| unit.state == UnitState::Up && unit.starts == 2)
     });
+    assert!(
+        host.unit_status("steady").unwrap().detail.contains("SIGKILL"),
+        "it says why it was started again"
+    );
     eprintln!("restart after kill -9 with RestartSec=100ms: {:?}", began.elapsed());
     assert!(said(host, &["cat", "/run/steady/env"]).contains("B=file"));
 
