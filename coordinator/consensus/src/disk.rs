@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::FallocateFlags;
 
 /// How long [`OsDisk::open`] waits for a process that is just ending.
-const LOCK_WAIT: Duration = Duration::from_secs(3);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// One flat directory that belongs to one node.
 pub trait Disk: Send + Sync + 'static {

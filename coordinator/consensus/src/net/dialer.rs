@@ -15,6 +15,7 @@ pub struct DialError(pub String);
 /// Makes connections to peers.
 pub trait Dialer: Send + Sync + 'static {
     /// A connected channel to the node, whose key must be `node.key`. The caller puts a deadline
-    /// on it. The channel should notice a dead peer by keepalive within some seconds.
+    /// on it. The socket needs TCP_NODELAY, on the accepting side too: small appends would wait for
+    /// delayed acknowledgements. The channel should notice a dead peer by keepalive within seconds.
     fn dial(&self, node: &Node) -> Pin<Box<dyn Future<Output = Result<Channel, DialError>> + Send>>;
 }

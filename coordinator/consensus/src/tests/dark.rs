@@ -19,6 +19,8 @@ pub struct Stream {
 
 impl Stream {
     pub fn new(inner: TcpStream, dark: watch::Receiver<bool>) -> Self {
+        // Without it a small append may wait 40 ms for a delayed acknowledgement.
+        inner.set_nodelay(true).unwrap();
         Self { inner, dark, waiting: None }
     }
 
