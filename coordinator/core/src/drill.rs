@@ -3,7 +3,12 @@
 use muster_model::ids::{HostId, MemberId, Name};
 use muster_model::spec::Span;
 use muster_model::time::{Millis, Timestamp};
+use muster_model::view::HealthWord;
 use serde::{Deserialize, Serialize};
+
+use crate::facts::{kind_of, service_facts};
+use crate::kinds::{Kind, MemberFacts, ServiceFacts};
+use crate::state::{OperationKind, State};
 
 /// The format of drill file that this version reads.
 pub const DRILL_FORMAT: u32 = 1;
@@ -146,6 +151,66 @@ pub struct DrillProgress {
     pub failure: Option<String>,
     /// `fault-done` was said.
     pub fault_said: Option<Timestamp>,
+}
+
+/// Why a drill would be unsafe now, or cannot be done; absent = it may begin. Asked before it is started, when it
+/// begins, and again immediately before the fault.
+#[must_use]
+pub fn refusal(state: &State, spec: &DrillSpec, now: Timestamp) -> Option<String> {
+    if let Some(problem) = spec.problem() {
+        return Some(problem);
+    }
+    if let Some((_, host)) = state.hosts.iter().find(|(_, host)| !host.is_up()) {
+        return Some(format!("host {} is down", host.name));
+    }
+    if let Some((_, host)) = state.hosts.iter().find(|(_, host)| !host.engine.0) {
+        return Some(format!("the Docker Engine of host {} does not answer", host.name));
+    }
+    if let Some((id, operation)) = state.holder(&spec.service) {
+        let own = matches!(&operation.kind, OperationKind::Drill(drill) if **drill == *spec);
+        if !own {
+            return Some(format!("operation {id} ({}) holds the service", operation.kind.name()));
+        }
+    }
+    let Some(service) = state.services.get(&spec.service) else {
+        return Some(format!("there is no service `{}`", spec.service));
+    };
+    let facts = service_facts(state, &spec.service, now).zip(kind_of(service));
+    let Some((facts, kind)) = facts else { return Some("this version does not know its kind".to_owned()) };
+    let behind = facts
+        .members
+        .iter()
+        .find(|member| !member.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up));
+    if let Some(member) = behind {
+        return Some(format!("{}/{} on {} does not stream", facts.name, member.slot, member.host_name));
+    }
+    if facts.members.len() < facts.slots as usize {
+        return Some(format!("only {} of {} slots are filled", facts.members.len(), facts.slots));
+    }
+    let health = kind.health(&facts);
+    if health.word != HealthWord::Healthy {
+        return Some(format!("the service is {}: {}", health.word, health.reasons.join("; ")));
+    }
+    if target_of(&facts, kind, spec.target).is_none() {
+        return Some("no member has the target's role".to_owned());
+    }
+    None
+}
+
+/// The member that a drill would be done to now.
+#[must_use]
+pub fn target_of<'a>(
+    facts: &'a ServiceFacts<'_>,
+    kind: &dyn Kind,
+    target: Target,
+) -> Option<&'a MemberFacts> {
+    let leader = kind.leader(facts);
+    let role = |member: &MemberFacts| member.seen.as_ref().and_then(|seen| seen.role.clone());
+    facts.members.iter().find(|member| match target {
+        Target::Leader => Some(member.slot) == leader,
+        Target::Replica => Some(member.slot) != leader,
+        Target::SyncStandby => role(member).as_deref() == Some("sync_standby"),
+    })
 }
 
 #[cfg(test)]

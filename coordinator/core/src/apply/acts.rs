@@ -244,6 +244,7 @@ fn go_back(state: &mut State, name: &Name, meta: LogMeta) -> Result<(), Rejected
     let spec = Arc::clone(spec);
     platform::set_spec(row, &spec, meta.index);
     let revision = row.revision;
+    row.rolled_back = Some(revision);
     if let Some(platform) = &mut state.platform {
         let mut whole = (*platform.spec).clone();
         if let Some(written) = whole.services.get_mut(name) {

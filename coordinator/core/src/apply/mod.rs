@@ -17,7 +17,7 @@ use muster_model::ids::{HostId, LogIndex, Name};
 use muster_model::view::EventView;
 
 use crate::command::{Caller, Command, LogMeta, Rejected, Reply, What};
-use crate::state::{ClientRow, EVENTS_KEPT, State};
+use crate::state::{EVENTS_KEPT, State};
 
 /// Replies kept per client.
 const REPLIES_KEPT: usize = 64;
@@ -122,7 +122,7 @@ fn remember(state: &mut State, caller: &Caller, reply: &Reply, meta: LogMeta) {
             state.clients.remove(&oldest);
         }
     }
-    let row = state.clients.entry(caller.client.clone()).or_insert_with(ClientRow::default);
+    let row = state.clients.entry(caller.client.clone()).or_default();
     row.used = meta.at;
     row.replies.push_back((caller.serial, reply.clone()));
     if row.replies.len() > REPLIES_KEPT {

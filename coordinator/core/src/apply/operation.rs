@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_model::ids::{Name, OperationId};
+use muster_model::ids::{MemberId, Name, OperationId};
 use muster_model::plan::Task;
 
 use super::{acts, event, fresh, unfit, unknown};
@@ -37,6 +37,7 @@ pub fn start(
         }
         end(state, id, Outcome::Cancelled, &format!("a {} took its place", kind.name()), meta);
     }
+    let todo = begin(state, service, kind, meta)?;
     let id = state.next_operation.next();
     state.next_operation = id;
     let (step, drill) = match kind {
@@ -50,7 +51,7 @@ pub fn start(
         epoch: 0,
         step,
         step_since: meta.at,
-        todo: Vec::new(),
+        todo,
         answers: Vec::new(),
         attempts: 0,
         deadline: None,
@@ -69,6 +70,41 @@ pub fn start(
     bump(state, service, meta);
     event(state, meta, service.as_str(), format!("operation {id} ({}) started by {actor}", kind.name()));
     Ok(id)
+}
+
+/// What an operation does to State at its beginning, and the members that it works through.
+fn begin(
+    state: &mut State,
+    service: &Name,
+    kind: &OperationKind,
+    meta: LogMeta,
+) -> Result<Vec<MemberId>, Rejected> {
+    match kind {
+        OperationKind::Restart { slot } => {
+            let members = state.members_of(service).into_iter();
+            let wanted = members.filter(|(index, _)| slot.is_none_or(|slot| slot == *index));
+            let todo: Vec<MemberId> = wanted.map(|(_, (id, _))| id).collect();
+            if todo.is_empty() { Err(unfit(format!("`{service}` has no such member"))) } else { Ok(todo) }
+        }
+        OperationKind::Rollback => {
+            let row = state.services.get(service).ok_or_else(|| unknown("service", service))?;
+            if let Some(parent) = &row.parent {
+                let owner = state.services.get(&parent.owner);
+                if owner.is_none_or(|owner| owner.rolled_back != Some(owner.revision)) {
+                    return Err(unfit(format!("`{service}` belongs to `{}`: roll that back", parent.owner)));
+                }
+            } else if row.rolled_back != Some(row.revision) {
+                acts::all(state, &[(service.clone(), vec![Act::GoBack])], meta)?;
+            }
+            Ok(Vec::new())
+        }
+        OperationKind::Update => {
+            let row = state.services.get_mut(service).ok_or_else(|| unknown("service", service))?;
+            row.held = None;
+            Ok(Vec::new())
+        }
+        OperationKind::Switchover { .. } | OperationKind::Remove | OperationKind::Drill(_) => Ok(Vec::new()),
+    }
 }
 
 /// Removal: marks the whole family, then an operation watches it go.

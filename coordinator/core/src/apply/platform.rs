@@ -111,6 +111,7 @@ pub fn new_service(spec: Arc<ServiceSpec>, index: LogIndex) -> Service {
         internal: None,
         formed: false,
         held: None,
+        rolled_back: None,
         removing: None,
         version: index,
     }

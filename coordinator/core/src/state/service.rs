@@ -47,6 +47,8 @@ pub struct Service {
     pub formed: bool,
     /// An operator stopped the update to this revision: it does not begin again by itself.
     pub held: Option<Revision>,
+    /// The revision that went back to an earlier spec. It is rolled out as a rollback, and never rolled back itself.
+    pub rolled_back: Option<Revision>,
     /// On its way out.
     pub removing: Option<Removal>,
     /// Last entry that changed anything that decisions about it read.

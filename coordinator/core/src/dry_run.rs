@@ -1,0 +1,306 @@
+//! What an apply would change, where members would go, and what speaks against it. Changes nothing.
+
+use std::sync::Arc;
+
+use muster_model::ids::{LogIndex, Name};
+use muster_model::spec::{FailureDomain, PlatformSpec, ServiceSpec};
+use muster_model::time::Timestamp;
+use muster_model::view::{ChangeView, CoordinatorView, PlanView};
+use serde_json::Value;
+
+use crate::apply::apply;
+use crate::command::{Command, LogMeta, What};
+use crate::facts::{kind_of, layout_of, needed_secrets};
+use crate::reconcile::{self, Reconciler};
+use crate::scheduler::choose;
+use crate::state::{Liveness, State};
+use crate::survive;
+
+/// Rounds after which the trial stops; each fills or renders what the one before made possible.
+const ROUNDS_MAX: usize = 20;
+
+/// Judges a spec that has been validated.
+#[must_use]
+pub fn plan(
+    state: &State,
+    spec: &Arc<PlatformSpec>,
+    now: Timestamp,
+    coordinators: &[CoordinatorView],
+) -> PlanView {
+    let index = state.platform.as_ref().map_or(LogIndex(0), |platform| state.index.max(platform.spec_index));
+    let mut view = PlanView {
+        index,
+        changes: Vec::new(),
+        placement: Vec::new(),
+        survivability: Vec::new(),
+        warnings: Vec::new(),
+        refusals: refusals(state, spec),
+    };
+    if !view.refusals.is_empty() {
+        view.changes = changes(state, state, spec);
+        return view;
+    }
+    let after = trial(state, spec, now);
+    view.changes = changes(state, &after, spec);
+    placement(state, &after, &mut view, now);
+    view.survivability = survive::lines(&after, now, coordinators);
+    demands(&after, spec, &mut view, now);
+    paper_only(&after, spec, &mut view);
+    view
+}
+
+/// Applies the spec to a copy, and lets services be placed and rendered there.
+fn trial(state: &State, spec: &Arc<PlatformSpec>, now: Timestamp) -> State {
+    let mut copy = state.clone();
+    let yaml: Arc<str> = Arc::from("");
+    let what = What::ApplySpec { spec: Arc::clone(spec), yaml, at: None };
+    if step(&mut copy, what, now).is_err() {
+        return copy;
+    }
+    settle(&mut copy, now);
+    copy
+}
+
+/// Runs the reconcilers that place and render, until nothing changes.
+fn settle(copy: &mut State, now: Timestamp) {
+    let harmless = |name: &str| matches!(name, "expand" | "place" | "render");
+    let wanted: Vec<Reconciler> =
+        reconcile::ALL.iter().filter(|(name, _)| harmless(name)).map(|(_, reconcile)| *reconcile).collect();
+    for _ in 0..ROUNDS_MAX {
+        for name in needed_secrets(copy) {
+            let _ = step(copy, What::PutSecret { name, sealed: String::new(), replaces: 0 }, now);
+        }
+        let commands: Vec<Command> = wanted.iter().flat_map(|reconcile| reconcile(copy, now)).collect();
+        if commands.is_empty() {
+            return;
+        }
+        for command in commands {
+            let _ = step(copy, command.what, now);
+        }
+    }
+}
+
+fn step(copy: &mut State, what: What, now: Timestamp) -> Result<(), crate::command::Rejected> {
+    let meta = LogMeta { index: copy.index.next(), at: now };
+    apply(copy, &Command::internal(what), meta).map(|_| ())
+}
+
+/// What must be decided before: each line says how.
+fn refusals(state: &State, spec: &PlatformSpec) -> Vec<String> {
+    let Some(platform) = &state.platform else { return vec!["the platform is not initialised".to_owned()] };
+    let mut refusals = Vec::new();
+    if spec.platform != platform.name {
+        refusals.push(format!("the spec is for platform `{}`, this is `{}`", spec.platform, platform.name));
+    }
+    for (name, service) in &state.services {
+        let own = service.parent.is_none() && service.internal.is_none();
+        match spec.services.get(name) {
+            None if own && service.removing.is_none() => {
+                let renamed = spec.services.iter().find(|(_, s)| s.renamed_from.as_ref() == Some(name));
+                refusals.push(match renamed {
+                    Some((new, _)) => format!(
+                        "service `{name}` cannot be renamed to `{new}` while it has members: keep its name, or say \
+                         `muster service remove {name} --keep-data|--destroy-data` first"
+                    ),
+                    None => format!(
+                        "service `{name}` is not in the spec; absence never deletes: say `muster service remove \
+                         {name} --keep-data` or `--destroy-data`, or write it again"
+                    ),
+                });
+            }
+            None => {}
+            Some(_) if !own => refusals.push(format!(
+                "the name `{name}` is taken by a service that belongs to another one: choose another name"
+            )),
+            Some(_) if service.removing.is_some() => {
+                refusals.push(format!("service `{name}` is still being removed: wait, see `muster op ls`"));
+            }
+            Some(written) if written.kind != service.spec.kind => refusals.push(format!(
+                "service `{name}` is of kind `{}` and cannot become `{}`: remove it first, or choose another name",
+                service.spec.kind, written.kind
+            )),
+            Some(written) => refusals.extend(networks_of(state, name, written)),
+        }
+    }
+    refusals.extend(subnets(state, platform.spec.as_ref(), spec));
+    refusals.extend(children(spec));
+    refusals
+}
+
+/// A member's addresses are for life: its service cannot join other networks.
+fn networks_of(state: &State, name: &Name, written: &ServiceSpec) -> Option<String> {
+    let kind = crate::kinds::kind(written.kind.as_str())?;
+    let wanted = kind.layout(name, written).networks;
+    let members = state.members_of(name);
+    let (_, member) = members.values().next()?;
+    let present: Vec<&Name> = member.addresses.iter().map(|a| &a.network).collect();
+    let same = wanted.len() == present.len() && wanted.iter().all(|network| present.contains(&network));
+    (!same).then(|| {
+        let list = present.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+        format!("service `{name}` has members in {list} and cannot join other networks: remove it first")
+    })
+}
+
+fn subnets(state: &State, old: &PlatformSpec, new: &PlatformSpec) -> Vec<String> {
+    let used = state.blocks.keys();
+    let mut refusals: Vec<String> = used
+        .filter(|name| new.network(name).map(|n| n.subnet) != old.network(name).map(|n| n.subnet))
+        .map(|name| format!("network `{name}` has members: its subnet cannot be changed"))
+        .collect();
+    if new.mesh != old.mesh && !state.hosts.is_empty() && !state.members.is_empty() {
+        refusals.push("the mesh has members: its settings cannot be changed".to_owned());
+    } else if new.mesh.subnet != old.mesh.subnet && !state.hosts.is_empty() {
+        refusals.push("hosts have addresses in the mesh: its subnet cannot be changed".to_owned());
+    }
+    refusals
+}
+
+/// Services of the operator's own must leave the names of children free.
+fn children(spec: &PlatformSpec) -> Vec<String> {
+    let mut refusals = Vec::new();
+    for (name, service) in &spec.services {
+        let Some(kind) = crate::kinds::kind(service.kind.as_str()) else { continue };
+        for child in kind.children(name, service) {
+            let child = format!("{name}-{}", child.role);
+            if spec.services.keys().any(|other| other.as_str() == child) {
+                refusals.push(format!("`{child}` is what `{name}` calls its own part: choose another name"));
+            }
+            if Name::new(&child).is_err() {
+                refusals.push(format!("the name `{name}` is too long: its part would be called `{child}`"));
+            }
+        }
+    }
+    refusals
+}
+
+fn changes(state: &State, after: &State, spec: &PlatformSpec) -> Vec<ChangeView> {
+    let mut changes = Vec::new();
+    let Some(old) = state.spec() else { return changes };
+    if old.detection != spec.detection {
+        changes.push(change("~", "detection".to_owned(), text(&old.detection), text(&spec.detection)));
+    }
+    if old.mesh != spec.mesh {
+        changes.push(change("~", "mesh".to_owned(), text(&old.mesh), text(&spec.mesh)));
+    }
+    for (name, network) in &spec.networks {
+        if old.networks.get(name) != Some(network) {
+            let mark = if old.networks.contains_key(name) { "~" } else { "+" };
+            let from = old.networks.get(name).and_then(text);
+            changes.push(change(mark, format!("network {name}"), from, text(network)));
+        }
+    }
+    for name in old.networks.keys().filter(|name| !spec.networks.contains_key(*name)) {
+        changes.push(change("-", format!("network {name}"), old.networks.get(name).and_then(text), None));
+    }
+    for (name, service) in &spec.services {
+        match old.services.get(name) {
+            None => {
+                changes.push(change("+", format!("service {name}"), None, Some(service.kind.to_string())));
+            }
+            Some(before) if before != service => fields(after, name, before, service, &mut changes),
+            Some(_) => {}
+        }
+    }
+    let gone = old.services.iter().filter(|(name, _)| !spec.services.contains_key(*name));
+    changes
+        .extend(gone.map(|(name, s)| change("-", format!("service {name}"), Some(s.kind.to_string()), None)));
+    changes
+}
+
+/// One line per changed field of a service; `+/-` if its members, or its children's, get new containers.
+fn fields(after: &State, name: &Name, old: &ServiceSpec, new: &ServiceSpec, changes: &mut Vec<ChangeView>) {
+    let family: Vec<&Name> = after.family(name).map(|(name, _)| name).collect();
+    let recreated = after.members.values().any(|m| m.pending.is_some() && family.contains(&&m.slot.service));
+    let mark = if recreated { "+/-" } else { "~" };
+    let (Ok(Value::Object(old)), Ok(Value::Object(new))) =
+        (serde_json::to_value(old), serde_json::to_value(new))
+    else {
+        return;
+    };
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        let (before, now) = (old.get(key), new.get(key));
+        if before != now {
+            let words = |value: Option<&Value>| value.map(ToString::to_string);
+            changes.push(change(mark, format!("service {name}: {key}"), words(before), words(now)));
+        }
+    }
+}
+
+fn change(mark: &str, what: String, from: Option<String>, to: Option<String>) -> ChangeView {
+    ChangeView { mark: mark.to_owned(), what, from, to }
+}
+
+fn text<T: serde::Serialize>(value: &T) -> Option<String> {
+    match serde_json::to_value(value).ok()? {
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Where new members go, and why others cannot: a refusal if no host would do even with all hosts up.
+fn placement(state: &State, after: &State, view: &mut PlanView, now: Timestamp) {
+    for (id, member) in after.members.iter().filter(|(id, _)| !state.members.contains_key(id)) {
+        let addresses: Vec<String> =
+            member.addresses.iter().map(|a| format!("{} {}", a.network, a.address)).collect();
+        let host = after.host_name(&member.host);
+        view.placement.push(format!("{} -> {host} ({})", member.slot, addresses.join(", ")));
+        debug_assert!(*id < after.next_member);
+    }
+    let mut hopeful = after.clone();
+    for host in hopeful.hosts.values_mut() {
+        host.liveness = Liveness::Up;
+    }
+    settle(&mut hopeful, now);
+    for (name, service) in &after.services {
+        let Some(layout) = layout_of(name, service) else { continue };
+        let placed = |state: &State| state.members_of(name).len();
+        let wanted = layout.slots as usize;
+        if placed(after) >= wanted || service.removing.is_some() {
+            continue;
+        }
+        let why = choose(after, name, &layout, None).err().map(|why| why.to_string()).unwrap_or_default();
+        let line = format!("{name}: {} of {wanted} members can be placed: {why}", placed(after));
+        let known = state.services.get(name).is_some_and(|s| s.spec == service.spec);
+        view.placement.push(line.clone());
+        if placed(&hopeful) >= wanted || known {
+            view.warnings.push(line);
+        } else {
+            view.refusals.push(line);
+        }
+    }
+}
+
+/// `survive:` is a demand, not a wish.
+fn demands(after: &State, spec: &PlatformSpec, view: &mut PlanView, now: Timestamp) {
+    for (name, service) in &spec.services {
+        let Some(domain) = service.survive else { continue };
+        let Some(result) = survive::of_service(after, name, now, domain) else { continue };
+        for (host, why) in &result.stops_writes {
+            let lost = match domain {
+                FailureDomain::Host => format!("host {}", after.host_name(host)),
+                FailureDomain::Zone => {
+                    let zone = after.hosts.get(host).map(|h| h.zone.clone()).unwrap_or_default();
+                    format!("zone {zone}")
+                }
+            };
+            view.refusals
+                .push(format!("service `{name}` must survive it, but losing {lost} stops its writes: {why}"));
+        }
+    }
+}
+
+/// High availability on paper only is always said.
+fn paper_only(after: &State, spec: &PlatformSpec, view: &mut PlanView) {
+    for name in spec.services.keys() {
+        for (member, service) in after.family(name) {
+            let hosts: Vec<_> = after.members_of(member).into_values().map(|(_, m)| m.host.clone()).collect();
+            let distinct: std::collections::BTreeSet<_> = hosts.iter().collect();
+            let has_data = kind_of(service).is_some_and(|kind| kind.layout(member, &service.spec).has_data);
+            if has_data && hosts.len() > 1 && distinct.len() < hosts.len() {
+                view.warnings
+                    .push(format!("{member}: members share a host, which is no redundancy against its loss"));
+            }
+        }
+    }
+}

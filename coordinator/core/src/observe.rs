@@ -1,0 +1,98 @@
+//! Turns an agent's report into commands: only what changed, quantised by the kinds, so that Raft is not flooded.
+
+use std::sync::Arc;
+
+use muster_model::ids::{HostId, MemberId};
+use muster_model::observed::{ContainerState, MemberStatus, Report, TaskAnswer};
+
+use crate::command::{Command, Observation, What};
+use crate::kinds::{self, Observed};
+use crate::state::{Host, Member, Phase, State};
+
+/// What a report changes; empty = nothing. Nothing is said for a host that is unknown, down, or in another boot.
+#[must_use]
+pub fn from_report(state: &State, id: &HostId, report: &Report) -> Vec<Command> {
+    let present = |host: &&Host| host.is_up() && host.boot.as_ref() == Some(&report.boot);
+    let Some(host) = state.hosts.get(id).filter(present) else { return Vec::new() };
+    let mut commands = Vec::new();
+    commands.extend(facts(id, host, report));
+    commands.extend(observation(state, id, report));
+    commands
+}
+
+fn facts(id: &HostId, host: &Host, report: &Report) -> Option<Command> {
+    let engine = (report.engine.answering, report.engine.since);
+    let same = *host.facts == report.facts && host.engine == engine && host.conditions == report.conditions;
+    (!same).then(|| {
+        Command::internal(What::HostFacts {
+            host: id.clone(),
+            boot: report.boot.clone(),
+            facts: Arc::new(report.facts.clone()),
+            engine,
+            conditions: report.conditions.clone(),
+        })
+    })
+}
+
+fn observation(state: &State, id: &HostId, report: &Report) -> Option<Command> {
+    let known = |status: &&MemberStatus| state.members.get(&status.member).is_some_and(|m| m.host == *id);
+    let members: Vec<(MemberId, Option<Observed>)> = report
+        .members
+        .iter()
+        .filter(known)
+        .filter_map(|status| {
+            let row = state.members.get(&status.member)?;
+            let seen = interpret(state, row, status, report.engine.answering)?;
+            (row.observed.as_ref() != Some(&seen)).then_some((status.member, Some(seen)))
+        })
+        .collect();
+    let gone = gone(state, id, report);
+    let wanted = |answer: &&TaskAnswer| {
+        let row = state.tasks.get(&answer.id);
+        row.is_some_and(|row| row.host == *id && row.answer.is_none())
+    };
+    let answers: Vec<TaskAnswer> = report.answers.iter().filter(wanted).cloned().collect();
+    if members.is_empty() && gone.is_empty() && answers.is_empty() {
+        return None;
+    }
+    Some(Command::internal(What::Observe(Observation {
+        host: id.clone(),
+        boot: report.boot.clone(),
+        generation: report.generation,
+        members,
+        gone,
+        answers,
+    })))
+}
+
+/// What the member's kind makes of its status.
+///
+/// An engine that does not answer says nothing about its containers: what ran before counts as running, and the
+/// probes, which do not need the engine, still tell.
+fn interpret(state: &State, row: &Member, status: &MemberStatus, engine: bool) -> Option<Observed> {
+    let service = state.services.get(&row.slot.service)?;
+    let revision = row.rendering.as_ref().map_or(service.revision, |r| r.revision);
+    let spec = service.spec_at(revision).unwrap_or(&service.spec);
+    let kind = kinds::kind(spec.kind.as_str())?;
+    let mut status = status.clone();
+    if let (false, Some(last)) = (engine, row.observed.as_ref().filter(|last| last.running)) {
+        status.state = ContainerState::Running { since: last.started_at.unwrap_or_default() };
+        status.container_hash.clone_from(&last.container_hash);
+        status.restarts_done = last.restarts_done;
+        status.restarts = last.restarts;
+    }
+    Some(kind.interpret(spec, &status))
+}
+
+/// Retiring members of which the host's own agent, acting on a plan without them, lists nothing any more.
+fn gone(state: &State, id: &HostId, report: &Report) -> Vec<MemberId> {
+    if !report.engine.answering {
+        return Vec::new();
+    }
+    let left = |member: MemberId| report.members.iter().any(|status| status.member == member);
+    let dropped = state.members_on(id).filter(|(member, row)| match row.phase {
+        Phase::Retiring { dropped_at: Some(at), .. } => report.generation.counter >= at && !left(*member),
+        Phase::Retiring { dropped_at: None, .. } | Phase::Active => false,
+    });
+    dropped.map(|(member, _)| member).collect()
+}

@@ -1,0 +1,179 @@
+//! What one host must have, computed from State. The counter of its generation comes from `PublishPlan`.
+//!
+//! A plan is sent only when State holds the hash of exactly this content (see [`published`]): whichever coordinator
+//! leads, and whatever its version, one counter always stands for one content.
+
+use std::collections::BTreeSet;
+
+use muster_model::ids::{Generation, HostId, MemberId, Name, Revision};
+use muster_model::network::{HostNetwork, Mesh, MeshPeer, NetworkPlan};
+use muster_model::plan::{Act, Ask, Carried, HostPlan, MemberPlan, Probe, Run, hash_of};
+use serde::Serialize;
+
+use crate::rules;
+use crate::state::{Member, Phase, State};
+
+/// The plan of a host as it may be sent now; absent while the present content is not published yet.
+#[must_use]
+pub fn published(state: &State, host: &HostId) -> Option<HostPlan> {
+    let row = state.hosts.get(host)?;
+    let mut plan = content(state, host)?;
+    if row.plan_counter == 0 || content_hash(&plan) != row.plan_hash {
+        return None;
+    }
+    let incarnation = state.platform.as_ref()?.incarnation;
+    plan.generation = Generation { incarnation, counter: row.plan_counter };
+    Some(plan)
+}
+
+/// The content of a host's plan, without its generation.
+#[must_use]
+pub fn content(state: &State, host: &HostId) -> Option<HostPlan> {
+    let platform = state.platform.as_ref()?;
+    state.hosts.get(host)?;
+    let active: Vec<(MemberId, &Member)> =
+        state.members_on(host).filter(|(_, member)| member.phase == Phase::Active).collect();
+    let services: BTreeSet<&Name> = active.iter().map(|(_, member)| &member.slot.service).collect();
+    let tasks = state.tasks.values().filter(|row| row.host == *host && row.answer.is_none());
+    Some(HostPlan {
+        platform: platform.id.clone(),
+        host: host.clone(),
+        generation: Generation::default(),
+        additive_only: false,
+        network: HostNetwork {
+            mesh: mesh(state, host),
+            networks: networks(state, host),
+            rules: rules::rules(state, &active),
+        },
+        members: active.iter().filter_map(|(id, member)| member_plan(*id, member)).collect(),
+        tasks: tasks.map(|row| row.task.clone()).collect(),
+        carried: services.into_iter().filter_map(|service| carried(state, service)).collect(),
+    })
+}
+
+/// Hash of a plan's content.
+#[must_use]
+pub fn content_hash(content: &HostPlan) -> String {
+    hash_of(content)
+}
+
+fn member_plan(id: MemberId, member: &Member) -> Option<MemberPlan> {
+    let rendering = member.rendering.as_ref()?;
+    Some(MemberPlan {
+        slot: member.slot.clone(),
+        member: id,
+        revision: rendering.revision,
+        rendered: (*rendering.rendered).clone(),
+        addresses: member.addresses.clone(),
+        run: if member.started { Run::Running } else { Run::Stopped },
+        restarts: member.restarts,
+        has_data: member.has_data,
+    })
+}
+
+/// The mesh; absent while the platform has one host.
+fn mesh(state: &State, host: &HostId) -> Option<Mesh> {
+    if state.hosts.len() < 2 {
+        return None;
+    }
+    let spec = &state.spec()?.mesh;
+    let others = state.hosts.iter().filter(|(id, row)| *id != host && !row.facts.mesh_key.is_empty());
+    let peers = others.map(|(id, row)| MeshPeer {
+        host: id.clone(),
+        public_key: row.facts.mesh_key.clone(),
+        endpoint: (row.address, spec.port).into(),
+        address: row.mesh_address,
+        blocks: state.blocks.keys().flat_map(|network| state.blocks_of(network, id)).collect(),
+    });
+    Some(Mesh {
+        address: state.hosts.get(host)?.mesh_address,
+        subnet: spec.subnet,
+        port: spec.port,
+        mtu: spec.mtu,
+        peers: peers.collect(),
+    })
+}
+
+fn networks(state: &State, host: &HostId) -> Vec<NetworkPlan> {
+    let Some(spec) = state.spec() else { return Vec::new() };
+    let plans = state.blocks.iter().filter_map(|(name, blocks)| {
+        let network = spec.network(name)?;
+        Some(NetworkPlan {
+            name: name.clone(),
+            subnet: network.subnet,
+            gateway: state.gateway(name, host)?,
+            blocks: state.blocks_of(name, host),
+            remote: blocks.iter().filter(|(_, block)| block.host != *host).map(|(net, _)| *net).collect(),
+            mtu: spec.mesh.mtu,
+            egress: network.egress,
+        })
+    });
+    plans.collect()
+}
+
+#[derive(Serialize)]
+struct CarriedService<'a> {
+    spec: &'a muster_model::spec::ServiceSpec,
+    formed: bool,
+    owner: Option<&'a Name>,
+    slots: Vec<(u32, MemberId, &'a HostId, &'a [muster_model::plan::Attachment])>,
+}
+
+/// What a rebuild of the control plane would need to know of a service; the agent keeps it unread.
+fn carried(state: &State, name: &Name) -> Option<Carried> {
+    let service = state.services.get(name)?;
+    let members = state.members_of(name);
+    let slots = members.iter().map(|(slot, (id, m))| (*slot, *id, &m.host, m.addresses.as_slice()));
+    let owner = service.parent.as_ref().map(|parent| &parent.owner);
+    let bytes = CarriedService { spec: &service.spec, formed: service.formed, owner, slots: slots.collect() };
+    let bytes = serde_json::to_string(&bytes).ok()?;
+    let revision: Revision = service.revision;
+    Some(Carried { service: name.clone(), revision, bytes })
+}
+
+/// Names of the secrets that a plan's members need: what the host may be given, and nothing else.
+#[must_use]
+pub fn secret_names(plan: &HostPlan) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for member in &plan.members {
+        let rendered = &member.rendered;
+        for file in &rendered.files {
+            names.extend(placeholders(&file.content));
+        }
+        let actions = rendered.actions.values();
+        let guards = actions.clone().filter_map(|action| action.guard.as_ref()).map(|guard| &guard.probe);
+        let release = rendered.release.iter().map(|release| &release.guard.probe);
+        let probes = rendered.probes.iter().map(|probe| &probe.probe);
+        for probe in probes.chain(guards).chain(release).chain(&rendered.system_id) {
+            names.extend(of_probe(probe));
+        }
+        let acts = actions.map(|action| &action.run).chain(rendered.release.iter().map(|r| &r.act));
+        for act in acts {
+            if let Act::Http(http) = act {
+                names.extend(of_probe(&Probe { timeout_ms: 0, ask: Ask::Http(http.clone()) }));
+            }
+        }
+    }
+    for guard in plan.tasks.iter().filter_map(|task| task.guard.as_ref()) {
+        names.extend(of_probe(&guard.probe));
+    }
+    names
+}
+
+fn of_probe(probe: &Probe) -> Vec<String> {
+    match &probe.ask {
+        Ask::Http(http) => {
+            let mut names = http.body.as_deref().map(placeholders).unwrap_or_default();
+            names.extend(http.basic_auth.iter().map(|(_, secret)| secret.clone()));
+            names
+        }
+        Ask::Sql(sql) => vec![sql.secret.clone()],
+        Ask::Tcp { .. } | Ask::Exec { .. } | Ask::EtcdRange { .. } => Vec::new(),
+    }
+}
+
+/// Names in `${secret:NAME}` of a text.
+fn placeholders(text: &str) -> Vec<String> {
+    let parts = text.split("${secret:").skip(1);
+    parts.filter_map(|part| part.split_once('}')).map(|(name, _)| name.to_owned()).collect()
+}

@@ -1,0 +1,151 @@
+//! Advances operations: update and rollback here, the other kinds in files of their own.
+
+use muster_model::ids::MemberId;
+use muster_model::time::{Millis, Timestamp};
+
+use super::step::Turn;
+use super::{drill, restart, switchover};
+use crate::command::{Act, Advance, Command};
+use crate::facts::{Draft, kind_of, service_facts};
+use crate::kinds::{Kind, MemberFacts, ServiceFacts, UpdateStep};
+use crate::state::{OperationKind, Outcome, State, Step};
+
+/// At most one command per running operation.
+pub fn operate(state: &State, now: Timestamp) -> Vec<Command> {
+    let running = state.operations.iter().filter(|(_, op)| op.outcome.is_none());
+    let awake = running.filter(|(_, op)| op.needs_operator.is_none() || op.cancel);
+    let turns = awake.map(|(id, operation)| Turn { state, id: *id, operation, now });
+    turns.filter_map(|turn| Some(turn_of(&turn)?.command())).collect()
+}
+
+fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
+    let service = turn.state.services.get(&turn.operation.service);
+    if turn.operation.kind == OperationKind::Remove {
+        return removal(turn);
+    }
+    let facts = service_facts(turn.state, &turn.operation.service, turn.now);
+    let (Some(facts), Some(kind)) = (facts, service.and_then(kind_of)) else {
+        return Some(turn.end(Outcome::Failed, "the service is gone"));
+    };
+    if let OperationKind::Drill(spec) = &turn.operation.kind {
+        return drill::drill(turn, spec, &facts, kind);
+    }
+    if service.is_some_and(|service| service.removing.is_some()) {
+        return Some(turn.end(Outcome::Failed, "the service is being removed"));
+    }
+    if turn.operation.cancel {
+        return Some(cancelled(turn));
+    }
+    match (&turn.operation.step, &turn.operation.kind) {
+        (Step::Settle { member, good_since }, _) => settle(turn, &facts, *member, *good_since),
+        (Step::Switching { from, to }, _) => switchover::switching(turn, &facts, kind, *from, *to),
+        (_, OperationKind::Update | OperationKind::Rollback) => update(turn, &facts, kind),
+        (_, OperationKind::Switchover { to }) => switchover::switchover(turn, &facts, kind, *to),
+        (_, OperationKind::Restart { .. }) => restart::restart(turn, &facts, kind),
+        (_, OperationKind::Remove | OperationKind::Drill(_)) => None,
+    }
+}
+
+/// An operator ended it: what is done stays done, and an update does not begin again by itself.
+fn cancelled(turn: &Turn<'_>) -> Advance {
+    let end = turn.end(Outcome::Cancelled, "cancelled by an operator");
+    let revision = turn.state.services.get(&turn.operation.service).map(|service| service.revision);
+    match turn.operation.kind {
+        OperationKind::Update | OperationKind::Rollback => {
+            end.with_acts(&turn.operation.service, vec![Act::Hold { revision }])
+        }
+        _ => end,
+    }
+}
+
+/// Update and rollback: one member at a time, in the order of the kind.
+fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<Advance> {
+    let policy = turn.policy();
+    if !rendered(turn.state, facts) {
+        return turn.wait(policy.deadline.0, "members are being rendered");
+    }
+    match kind.next_update(facts) {
+        UpdateStep::Done => Some(turn.end(Outcome::Done, "every member is at the newest revision")),
+        UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),
+        UpdateStep::Recreate(member) => match kind.may_stop(facts, member) {
+            Err(why) => turn.wait(policy.deadline.0, &why.0),
+            Ok(()) => recreate(turn, facts, member, policy.deadline.0),
+        },
+        UpdateStep::Switch { to, .. } if turn.rested() => {
+            let slot = facts.members.iter().find(|m| m.member == to).map(|m| m.slot);
+            switchover::begin(turn, facts, kind, slot)
+        }
+        UpdateStep::Switch { .. } => None,
+    }
+}
+
+fn recreate(turn: &Turn<'_>, facts: &ServiceFacts<'_>, member: MemberId, span: Millis) -> Option<Advance> {
+    let slot = facts.members.iter().find(|m| m.member == member)?.slot;
+    let row = turn.state.members.get(&member)?;
+    let act = if row.pending.is_some() { Act::Adopt { member } } else { Act::Restart { member } };
+    let step = Step::Settle { member, good_since: None };
+    let next = turn.to(step, Some(span), format!("{}/{slot} is re-created", facts.name));
+    Some(next.with_acts(facts.name, vec![act]))
+}
+
+/// Whether every member's newest rendering is stored: before that nobody knows what is new.
+fn rendered(state: &State, facts: &ServiceFacts<'_>) -> bool {
+    state.members_of(facts.name).values().all(|(id, member)| {
+        let newest = Draft::new(state, *id, member, facts.revision).map(|draft| draft.inputs());
+        let stored = member.pending.as_ref().or(member.rendering.as_ref()).map(|r| &r.inputs);
+        newest.as_ref() == stored
+    })
+}
+
+/// Waits until a member serves again and stays so.
+fn settle(
+    turn: &Turn<'_>,
+    facts: &ServiceFacts<'_>,
+    member: MemberId,
+    good_since: Option<Timestamp>,
+) -> Option<Advance> {
+    let policy = turn.policy();
+    let Some(row) = facts.members.iter().find(|m| m.member == member) else {
+        return Some(turn.to(Step::Choose, None, format!("member {member} was taken away")));
+    };
+    let title = format!("{}/{} on {}", facts.name, row.slot, row.host_name);
+    let good = row.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up);
+    match (good, good_since) {
+        (true, Some(since)) if turn.now.since(since) >= policy.soak.0 => {
+            Some(turn.to(Step::Choose, None, format!("{title} is ready")))
+        }
+        (true, Some(_)) => None,
+        (true, None) => Some(mark(turn, member, Some(turn.now), format!("{title} is ready, soaks"))),
+        (false, Some(_)) => Some(mark(turn, member, None, waits_for(&title, row))),
+        (false, None) => turn.wait(policy.deadline.0, &waits_for(&title, row)),
+    }
+}
+
+fn mark(turn: &Turn<'_>, member: MemberId, good_since: Option<Timestamp>, status: String) -> Advance {
+    Advance { step: Some(Step::Settle { member, good_since }), status, ..turn.same() }
+}
+
+/// What a member is waited for, in words.
+fn waits_for(title: &str, row: &MemberFacts) -> String {
+    let what = match &row.seen {
+        _ if !row.host_up => "its host is down".to_owned(),
+        None => "its container is not there yet, or was not seen yet".to_owned(),
+        Some(seen) if !seen.running => format!("it does not run {}", seen.detail),
+        Some(seen) if !seen.ready => format!("it is not ready {}", seen.detail),
+        Some(seen) => format!("it has not caught up {}", seen.detail),
+    };
+    format!("waits for {title}: {}", what.trim_end())
+}
+
+/// A removal only watches: `retire` takes the members away.
+fn removal(turn: &Turn<'_>) -> Option<Advance> {
+    if !turn.state.services.contains_key(&turn.operation.service) {
+        return Some(turn.end(Outcome::Done, "removed"));
+    }
+    let family: Vec<_> = turn.state.family(&turn.operation.service).map(|(name, _)| name).collect();
+    let left = turn.state.members.values().filter(|m| family.contains(&&m.slot.service));
+    let places: Vec<String> =
+        left.map(|m| format!("{} on {}", m.slot, turn.state.host_name(&m.host))).collect();
+    let status = format!("waits until these are gone: {}", places.join(", "));
+    (status != turn.operation.status).then(|| Advance { status, ..turn.same() })
+}

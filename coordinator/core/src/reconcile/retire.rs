@@ -1,0 +1,122 @@
+//! Takes members away: of removed services, of surplus slots, and those lost with their host.
+
+use muster_model::ids::{MemberId, Name};
+use muster_model::time::{Millis, Timestamp};
+
+use super::fenced;
+use crate::command::{Act, Command};
+use crate::facts::{brake, kind_of, layout_of, service_facts};
+use crate::kinds::{ChildOrder, Layout, Wait};
+use crate::scheduler::choose;
+use crate::state::{Member, Service, State};
+
+/// How long a host may be down before its members with data are replaced, unless the spec says otherwise.
+const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
+
+/// At most one command per service.
+pub fn retire(state: &State, now: Timestamp) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (name, service) in &state.services {
+        let acts = match service.removing {
+            Some(removal) => removed(state, name, service, removal.destroy),
+            None if brake(state).is_some() || state.holder(name).is_some() => Vec::new(),
+            None => surplus(state, name, service, now)
+                .or_else(|| lost(state, name, service, now))
+                .into_iter()
+                .collect(),
+        };
+        commands.extend(fenced(state, name, acts));
+    }
+    commands
+}
+
+/// Safety of this order: what connects to a service goes before it, so that nothing is left behind half alive.
+fn removed(state: &State, name: &Name, service: &Service, destroy: bool) -> Vec<Act> {
+    let busy = |wanted: ChildOrder, owner: &Name| {
+        state.children(owner).any(|(child, row)| {
+            row.parent.as_ref().is_some_and(|p| p.order == wanted)
+                && state.members.values().any(|m| m.is_of(child))
+        })
+    };
+    let first = match &service.parent {
+        Some(parent) if parent.order == ChildOrder::BeforeOwner => {
+            let owner_leaves =
+                state.services.get(&parent.owner).is_some_and(|owner| owner.removing.is_some());
+            owner_leaves && state.members.values().any(|m| m.is_of(&parent.owner))
+        }
+        Some(_) => false,
+        None => busy(ChildOrder::AfterOwner, name),
+    };
+    if first {
+        return Vec::new();
+    }
+    let members = state.members_of(name);
+    if members.is_empty() {
+        let any_left = state.members.values().any(|m| m.is_of(name)) || state.children(name).next().is_some();
+        return if any_left { Vec::new() } else { vec![Act::Forget] };
+    }
+    let retire = |member: &MemberId| Act::Retire {
+        member: *member,
+        why: "the service is removed".to_owned(),
+        destroy,
+    };
+    members.values().map(|(id, _)| retire(id)).collect()
+}
+
+/// The highest slot that is no longer wanted, if its member may stop.
+fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Act> {
+    let layout = layout_of(name, service)?;
+    let (slot, (member, _)) = state.members_of(name).pop_last()?;
+    if slot <= layout.slots {
+        return None;
+    }
+    let facts = service_facts(state, name, now)?;
+    kind_of(service)?.may_stop(&facts, member).ok()?;
+    Some(Act::Retire { member, why: format!("the service has {} slots now", layout.slots), destroy: false })
+}
+
+/// The first member that was lost with its host and may be replaced.
+fn lost(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Act> {
+    let layout = layout_of(name, service)?;
+    let members = state.members_of(name);
+    let (member, row) = members
+        .values()
+        .find(|(id, row)| may_replace(state, name, service, &layout, *id, row, now).is_ok())?;
+    let why = format!("host {} is down, it is replaced", state.host_name(&row.host));
+    Some(Act::Retire { member: *member, why, destroy: false })
+}
+
+/// Why a member whose host is down is not replaced.
+///
+/// Unreachable is not stopped: an exclusive member is never replaced on suspicion, however long its host is silent.
+fn may_replace(
+    state: &State,
+    name: &Name,
+    service: &Service,
+    layout: &Layout,
+    id: MemberId,
+    row: &Member,
+    now: Timestamp,
+) -> Result<(), Wait> {
+    let wait = |why: &str| Err(Wait(why.to_owned()));
+    let Some(host) = state.hosts.get(&row.host).filter(|host| !host.is_up()) else {
+        return wait("its host is up");
+    };
+    if layout.exclusive {
+        return wait("it may run in one place only, and its stop is not confirmed");
+    }
+    let default = if layout.has_data { REPLACE_DATA_AFTER } else { Millis(0) };
+    let after = service.spec.replace_after.map_or(default, |span| span.0);
+    if now.since(host.since) < after {
+        return wait("its host may return");
+    }
+    if layout.has_data && !service.formed {
+        return wait("the service is not formed yet");
+    }
+    if choose(state, name, layout, Some(row)).is_err() {
+        return wait("no other host fits");
+    }
+    let facts = service_facts(state, name, now).zip(kind_of(service));
+    let Some((facts, kind)) = facts else { return wait("this version does not know its kind") };
+    kind.may_replace(&facts, id)
+}

@@ -1,0 +1,92 @@
+//! The filters of the scheduler: each lets a host pass or says, in words that follow the host's name, why not.
+
+use muster_model::ids::HostId;
+use muster_model::spec::{FailureDomain, Size};
+use muster_model::view::Scheduling;
+
+use super::{Request, host_ports};
+use crate::facts::layout_of;
+use crate::state::Host;
+
+type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), String>;
+
+/// All of them, the cheapest and plainest first.
+pub const ALL: &[Filter] = &[up, open, named, labels, one_per_host, zones, memory, cpu, ports];
+
+/// Memory that stays with the system, the agent and the Docker Engine.
+const MEMORY_RESERVED: u64 = 256 << 20;
+/// How often the CPU of a host may be promised: a limit is a cap, not a reservation.
+const CPU_OVERCOMMIT: u64 = 8;
+
+fn pass_if(fits: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if fits { Ok(()) } else { Err(why()) }
+}
+
+fn up(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    pass_if(host.is_up(), || "down".to_owned())
+}
+
+fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    pass_if(host.scheduling == Scheduling::Open, || format!("{:?}", host.scheduling).to_lowercase())
+}
+
+fn named(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    let only = &request.row.spec.place.hosts;
+    pass_if(only.is_empty() || only.contains(&host.name), || "not among `place.hosts`".to_owned())
+}
+
+fn labels(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    let mut wanted = request.row.spec.place.labels.iter();
+    match wanted.find(|(key, value)| host.labels.get(*key) != Some(*value)) {
+        Some((key, value)) => Err(format!("without label {key}={value}")),
+        None => Ok(()),
+    }
+}
+
+fn one_per_host(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+    let shared = request.layout.one_per_host && request.siblings.iter().any(|m| m.host == *id);
+    pass_if(!shared, || format!("already with a member of {}", request.service))
+}
+
+fn zones(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    if request.row.spec.place.spread != FailureDomain::Zone {
+        return Ok(());
+    }
+    let zone_of = |id: &HostId| request.state.hosts.get(id).map(|h| h.zone.as_str());
+    let shared = request.siblings.iter().any(|m| zone_of(&m.host) == Some(host.zone.as_str()));
+    pass_if(!shared, || format!("in zone {}, already with a member of {}", host.zone, request.service))
+}
+
+/// Sum of a limit over the members whose containers may exist on the host.
+fn promised(request: &Request<'_>, id: &HostId, amount: impl Fn(&muster_model::plan::Limits) -> u64) -> u64 {
+    let limits = request.state.members_on(id).filter_map(|(_, member)| {
+        let row = request.state.services.get(&member.slot.service)?;
+        Some(layout_of(&member.slot.service, row)?.limits)
+    });
+    limits.map(|l| amount(&l)).sum()
+}
+
+fn memory(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), String> {
+    let has = host.facts.memory_bytes;
+    pass_if(has > 0, || "without a first report of its size".to_owned())?;
+    let wanted = request.layout.limits.memory_bytes;
+    let free = has.saturating_sub(MEMORY_RESERVED).saturating_sub(promised(request, id, |l| l.memory_bytes));
+    pass_if(wanted <= free, || format!("short of memory ({} free, {} wanted)", whole(free), whole(wanted)))
+}
+
+fn whole(bytes: u64) -> Size {
+    Size(bytes >> 20 << 20)
+}
+
+fn cpu(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), String> {
+    let has = host.facts.cpu_millis * CPU_OVERCOMMIT;
+    let used = promised(request, id, |l| u64::from(l.cpu_millis));
+    let wanted = u64::from(request.layout.limits.cpu_millis);
+    pass_if(used + wanted <= has, || format!("short of CPU ({used} of {has} thousandths promised)"))
+}
+
+fn ports(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+    let taken = host_ports(request.state, id);
+    let clash = request.layout.host_ports.iter().find_map(|port| Some((port, taken.get(port)?)));
+    clash.map_or(Ok(()), |(port, by)| Err(format!("with port {port} taken by {by}")))
+}

@@ -1,0 +1,177 @@
+//! Chooses a host, addresses and blocks for one slot. Deterministic: the same state gives the same choice.
+
+mod filter;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use muster_model::ids::{HostId, Name};
+use muster_model::plan::Attachment;
+
+use crate::addresses;
+use crate::command::NewBlock;
+use crate::facts::layout_of;
+use crate::kinds::Layout;
+use crate::state::{Host, Member, Phase, Service, State};
+
+/// Where a member goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The host.
+    pub host: HostId,
+    /// Its addresses.
+    pub addresses: Vec<Attachment>,
+    /// Blocks that these need.
+    pub blocks: Vec<NewBlock>,
+}
+
+/// Why no host fits: how many hosts each filter refused, with its words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NoHost {
+    /// Words of a filter -> names of hosts.
+    pub refused: BTreeMap<String, Vec<Name>>,
+}
+
+impl std::fmt::Display for NoHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.refused.is_empty() {
+            return f.write_str("no host has joined");
+        }
+        f.write_str("no host fits: ")?;
+        for (at, (why, hosts)) in self.refused.iter().enumerate() {
+            let names: Vec<&str> = hosts.iter().map(Name::as_str).collect();
+            write!(f, "{}{} {why}", if at == 0 { "" } else { "; " }, names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The order in which hosts are preferred: fields from the top, smaller is better. The last two make it total.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    /// Members of the same service on this host.
+    same_service: usize,
+    /// Members of the same service in its zone.
+    same_zone: usize,
+    /// Members of services that it should stay apart from.
+    apart: usize,
+    /// Members of any service.
+    members: usize,
+    /// Name, then identity.
+    name: Name,
+    host: HostId,
+}
+
+/// One slot to fill, with everything that filters and the score read.
+pub(crate) struct Request<'a> {
+    pub state: &'a State,
+    pub service: &'a Name,
+    pub row: &'a Service,
+    pub layout: &'a Layout,
+    /// Active members of the service, without the one to be replaced.
+    pub siblings: Vec<&'a Member>,
+}
+
+/// Chooses a host for a slot of the service. `instead_of` is a member that does not count: it is to be replaced.
+pub fn choose(
+    state: &State,
+    service: &Name,
+    layout: &Layout,
+    instead_of: Option<&Member>,
+) -> Result<Choice, NoHost> {
+    let Some(row) = state.services.get(service) else { return Err(NoHost::default()) };
+    let active = state.members.values().filter(|m| m.is_of(service) && m.phase == Phase::Active);
+    let siblings = active.filter(|m| instead_of.is_none_or(|gone| gone.slot != m.slot)).collect();
+    let request = Request { state, service, row, layout, siblings };
+    let mut refused = NoHost::default();
+    let mut best: Option<(Score, Choice)> = None;
+    for (id, host) in &state.hosts {
+        match fit(&request, id, host) {
+            Err(why) => refused.refused.entry(why).or_default().push(host.name.clone()),
+            Ok(choice) => {
+                let score = score(&request, id, host);
+                if best.as_ref().is_none_or(|(present, _)| score < *present) {
+                    best = Some((score, choice));
+                }
+            }
+        }
+    }
+    best.map(|(_, choice)| choice).ok_or(refused)
+}
+
+fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, String> {
+    for filter in filter::ALL {
+        filter(request, id, host)?;
+    }
+    let (addresses, blocks) = find_addresses(request, id)?;
+    Ok(Choice { host: id.clone(), addresses, blocks })
+}
+
+fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
+    let apart = |m: &&Member| request.layout.apart_from.contains(&m.slot.service);
+    let on_host = || request.state.members.values().filter(|m| m.host == *id);
+    let zone_of = |m: &Member| request.state.hosts.get(&m.host).map(|h| h.zone.as_str());
+    Score {
+        same_service: request.siblings.iter().filter(|m| m.host == *id).count(),
+        same_zone: request.siblings.iter().filter(|m| zone_of(m) == Some(host.zone.as_str())).count(),
+        apart: on_host().filter(apart).count(),
+        members: on_host().count(),
+        name: host.name.clone(),
+        host: id.clone(),
+    }
+}
+
+fn find_addresses(request: &Request<'_>, id: &HostId) -> Result<(Vec<Attachment>, Vec<NewBlock>), String> {
+    let mut addresses = Vec::new();
+    let mut blocks = Vec::new();
+    for network in &request.layout.networks {
+        let (address, block) = find_address(request.state, network, id)?;
+        addresses.push(Attachment { network: network.clone(), address });
+        blocks.extend(block.map(|net| NewBlock { network: network.clone(), net }));
+    }
+    Ok((addresses, blocks))
+}
+
+/// Lowest free address in the host's blocks of a network, or the first of the lowest free block.
+fn find_address(
+    state: &State,
+    network: &Name,
+    id: &HostId,
+) -> Result<(Ipv4Addr, Option<ipnet::Ipv4Net>), String> {
+    let spec = state.spec().and_then(|spec| spec.network(network));
+    let Some(subnet) = spec.map(|spec| spec.subnet) else {
+        return Err(format!("cannot join network {network}, which does not exist"));
+    };
+    let taken = |address: &Ipv4Addr| {
+        state
+            .members
+            .values()
+            .flat_map(|m| &m.addresses)
+            .any(|a| a.network == *network && a.address == *address)
+    };
+    let own = state.blocks_of(network, id);
+    for (at, block) in own.iter().enumerate() {
+        if let Some(free) = addresses::for_members(*block, at == 0, subnet).find(|a| !taken(a)) {
+            return Ok((free, None));
+        }
+    }
+    let rows = state.blocks.get(network);
+    let is_free = |block: &ipnet::Ipv4Net| rows.is_none_or(|rows| !rows.contains_key(block));
+    let usable = |block: &ipnet::Ipv4Net| addresses::for_members(*block, own.is_empty(), subnet).next();
+    let found =
+        addresses::blocks(subnet).filter(is_free).find_map(|block| Some((usable(&block)?, Some(block))));
+    found.ok_or_else(|| format!("cannot get an address: network {network} ({subnet}) is full"))
+}
+
+/// Ports on the host's own address that its members have published.
+pub(crate) fn host_ports(state: &State, id: &HostId) -> BTreeMap<u16, Name> {
+    let mut ports = BTreeMap::new();
+    for (_, member) in state.members_on(id) {
+        let service = state.services.get(&member.slot.service);
+        let layout = service.and_then(|row| layout_of(&member.slot.service, row));
+        for port in layout.map(|l| l.host_ports).unwrap_or_default() {
+            ports.insert(port, member.slot.service.clone());
+        }
+    }
+    ports
+}
