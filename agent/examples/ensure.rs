@@ -23,7 +23,8 @@ async fn main() -> anyhow::Result<()> {
         [flag, seconds] if flag == "--every" => Some(Duration::from_secs(seconds.parse()?)),
         _ => None,
     };
-    let docker = bollard::Docker::connect_with_unix("/var/run/docker.sock", 30, bollard::API_DEFAULT_VERSION)?;
+    let docker =
+        bollard::Docker::connect_with_unix("/var/run/docker.sock", 30, bollard::API_DEFAULT_VERSION)?;
     let docker = docker.negotiate_version().await?;
     let mut network = Network::new(DockerNetworks::new(docker), PLATFORM.to_owned(), PathBuf::from(key));
     loop {

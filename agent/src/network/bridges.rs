@@ -73,7 +73,10 @@ async fn one<E: NetworkEngine>(
         if there.platform() != wanted.platform() {
             return refused(
                 "net-foreign",
-                format!("Docker network {0} exists and is not ours: remove or rename it (`docker network rm {0}`)", there.name),
+                format!(
+                    "Docker network {0} exists and is not ours: remove or rename it (`docker network rm {0}`)",
+                    there.name
+                ),
             );
         }
         let mut wrong = there.differences(wanted);
@@ -94,7 +97,11 @@ async fn one<E: NetworkEngine>(
                 ),
             );
         }
-        tracing::warn!(network = there.name, wrong = wrong.join("; "), "unused network removed to make it anew");
+        tracing::warn!(
+            network = there.name,
+            wrong = wrong.join("; "),
+            "unused network removed to make it anew"
+        );
     }
     if let Some(text) = conflict(plan, wanted, seen) {
         return refused("net-overlap", text);

@@ -16,7 +16,9 @@ const DOCKER_JUMP: &str = "-A FORWARD -j DOCKER-USER";
 pub async fn ensure(segments: &[Segment]) -> Vec<Problem> {
     match repair(segments).await {
         Ok(problem) => problem.into_iter().collect(),
-        Err(error) => vec![Problem::note("net-docker-user", format!("traffic between hosts may be dropped: {error}"))],
+        Err(error) => {
+            vec![Problem::note("net-docker-user", format!("traffic between hosts may be dropped: {error}"))]
+        }
     }
 }
 
@@ -25,15 +27,20 @@ async fn repair(segments: &[Segment]) -> Result<Option<Problem>, CommandError> {
     if let Some(input) = changes(&saved, segments) {
         run("iptables-restore", &["--noflush", "--wait", "5"], &input).await?;
     }
-    let docker_is_there = saved.lines().any(|line| line == DOCKER_JUMP);
-    let lost = !docker_is_there && !segments.is_empty();
-    Ok(lost.then(|| {
+    Ok((!segments.is_empty() && docker_rules_lost(&saved)).then(|| {
         Problem::note(
             "net-docker-rules-lost",
-            "Docker's own iptables rules were flushed; traffic between members was restored, published ports need \
-             `systemctl restart docker` (with live-restore no container stops)",
+            "Docker's own iptables rules were flushed; traffic between members was restored, published ports \
+             and connections to the internet need `systemctl restart docker` (with live-restore no container stops)",
         )
     }))
+}
+
+/// Every version of Docker jumps from FORWARD to chains of its own beside `DOCKER-USER`, which we put back ourselves.
+fn docker_rules_lost(saved: &str) -> bool {
+    let own =
+        |line: &&str| line.starts_with("-A FORWARD ") && line.contains("DOCKER") && *line != DOCKER_JUMP;
+    saved.lines().find(own).is_none()
 }
 
 /// Input of `iptables-restore --noflush`, or nothing if all is as it must be.
@@ -103,7 +110,8 @@ mod tests {
 
     #[test]
     fn the_chain_is_asked_first_and_the_operators_rules_survive() {
-        let saved = format!("{DOCKER}-A DOCKER-USER -s 203.0.113.7/32 -j DROP\n-A DOCKER-USER -j RETURN\nCOMMIT\n");
+        let saved =
+            format!("{DOCKER}-A DOCKER-USER -s 203.0.113.7/32 -j DROP\n-A DOCKER-USER -j RETURN\nCOMMIT\n");
         let input = changes(&saved, &segments()).unwrap();
         assert_eq!(
             input,
@@ -118,7 +126,8 @@ mod tests {
     #[test]
     fn nothing_is_written_when_all_is_there() {
         let rules = rules(&segments()).join("\n");
-        let saved = format!("{DOCKER}:MUSTER-FWD - [0:0]\n{JUMP}\n-A DOCKER-USER -j RETURN\n{rules}\nCOMMIT\n");
+        let saved =
+            format!("{DOCKER}:MUSTER-FWD - [0:0]\n{JUMP}\n-A DOCKER-USER -j RETURN\n{rules}\nCOMMIT\n");
         assert_eq!(changes(&saved, &segments()), None);
         let edited = saved.replace(" -i muster0 -o mu-dbnet", " -o mu-dbnet");
         assert!(changes(&edited, &segments()).is_some());
@@ -130,6 +139,9 @@ mod tests {
         let input = changes(flushed, &segments()).unwrap();
         assert!(input.contains("-I DOCKER-USER 1 -j MUSTER-FWD\n-I FORWARD 1 -j DOCKER-USER\n"), "{input}");
         assert!(!input.contains(":DOCKER-USER"), "naming it would empty it");
+        assert!(docker_rules_lost(flushed) && docker_rules_lost(DOCKER));
+        assert!(!docker_rules_lost(&format!("{DOCKER}-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n")), "20.10");
+        assert!(!docker_rules_lost(&format!("{DOCKER}-A FORWARD -j DOCKER-FORWARD\n")), "28");
     }
 
     #[test]
@@ -137,6 +149,9 @@ mod tests {
         assert_eq!(changes(DOCKER, &[]), None);
         let saved = format!("{DOCKER}:MUSTER-FWD - [0:0]\n{JUMP}\n-A DOCKER-USER -j RETURN\nCOMMIT\n");
         let input = changes(&saved, &[]).unwrap();
-        assert_eq!(input, "*filter\n:MUSTER-FWD - [0:0]\n-D DOCKER-USER -j MUSTER-FWD\n-X MUSTER-FWD\nCOMMIT\n");
+        assert_eq!(
+            input,
+            "*filter\n:MUSTER-FWD - [0:0]\n-D DOCKER-USER -j MUSTER-FWD\n-X MUSTER-FWD\nCOMMIT\n"
+        );
     }
 }

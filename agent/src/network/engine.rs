@@ -59,7 +59,10 @@ pub fn wanted(plan: &NetworkPlan, platform: &str) -> Result<EngineNetwork, Strin
         return Err(format!("network {} has no block on this host", plan.name));
     };
     if !plan.subnet.contains(&plan.gateway) || !plan.subnet.contains(last) {
-        return Err(format!("network {}: gateway {} or block {last} is outside {}", plan.name, plan.gateway, plan.subnet));
+        return Err(format!(
+            "network {}: gateway {} or block {last} is outside {}",
+            plan.name, plan.gateway, plan.subnet
+        ));
     }
     let options = [
         (BRIDGE_NAME, bridge(&plan.name)),

@@ -215,7 +215,11 @@ mod tests {
     }
 
     pub(crate) fn example() -> Ruleset {
-        let segment = |bridge: &str, subnet: &str, egress| Segment { bridge: bridge.into(), subnet: net(subnet), egress };
+        let segment = |bridge: &str, subnet: &str, egress| Segment {
+            bridge: bridge.into(),
+            subnet: net(subnet),
+            egress,
+        };
         Ruleset {
             mesh: Some(net("10.210.0.0/16")),
             segments: vec![

@@ -69,7 +69,10 @@ impl Filter {
 }
 
 fn failed(error: CommandError) -> Problem {
-    Problem::everything("net-filter", format!("the packet filter cannot be loaded, so no member starts: {error}"))
+    Problem::everything(
+        "net-filter",
+        format!("the packet filter cannot be loaded, so no member starts: {error}"),
+    )
 }
 
 /// Loads both tables, or only the first where the kernel has no filter for bridges. Says whether frames are filtered.

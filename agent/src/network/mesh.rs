@@ -98,7 +98,9 @@ impl Device {
             device.port = port.parse().unwrap_or(0);
         }
         for line in lines {
-            let Some([key, psk, endpoint, allowed, handshake, _, _, keepalive]) = fields(line) else { continue };
+            let Some([key, psk, endpoint, allowed, handshake, _, _, keepalive]) = fields(line) else {
+                continue;
+            };
             let peer = Peer {
                 preshared: psk != "(none)",
                 endpoint: endpoint.parse().ok(),

@@ -8,9 +8,9 @@
 //! | mesh device, peers, routes | `device.rs`, `mesh.rs`, `routes.rs` |
 //! | kernel settings, Docker's own chains | `sysctl.rs`, `chain.rs` |
 
-mod bridges;
+pub(crate) mod bridges;
 mod chain;
-mod command;
+pub(crate) mod command;
 pub mod device;
 pub mod engine;
 mod filter;
@@ -18,7 +18,7 @@ mod filter_load;
 mod mesh;
 pub mod names;
 mod problem;
-mod routes;
+pub(crate) mod routes;
 mod sysctl;
 
 use std::collections::BTreeSet;
@@ -77,7 +77,8 @@ impl<E: NetworkEngine> Network<E> {
                 Some(networks)
             }
             Err(error) => {
-                problems.push(Problem::note("net-engine", format!("Docker networks cannot be listed: {error}")));
+                problems
+                    .push(Problem::note("net-engine", format!("Docker networks cannot be listed: {error}")));
                 None
             }
         };
@@ -86,8 +87,12 @@ impl<E: NetworkEngine> Network<E> {
         if networks.is_some() || !ruleset.is_empty() {
             problems.extend(self.filter.ensure(&ruleset).await);
         }
-        let ours: BTreeSet<String> =
-            ruleset.segments.iter().map(|segment| segment.bridge.clone()).chain([DEVICE.to_owned()]).collect();
+        let ours: BTreeSet<String> = ruleset
+            .segments
+            .iter()
+            .map(|segment| segment.bridge.clone())
+            .chain([DEVICE.to_owned()])
+            .collect();
         if let Some(networks) = &networks {
             let seen = Seen { networks, routes: &routes, ours: &ours };
             problems.extend(bridges::ensure(&self.engine, &self.platform, &plan.networks, &seen).await);
@@ -112,7 +117,8 @@ impl<E: NetworkEngine> Network<E> {
     ) -> Option<Problem> {
         let failed = |error: command::CommandError| Problem::note("mesh-device", error.to_string());
         let Some(mesh) = &plan.mesh else {
-            let cleared = if interface_exists(DEVICE) { mesh::clear(&mut self.endpoints).await } else { Ok(()) };
+            let cleared =
+                if interface_exists(DEVICE) { mesh::clear(&mut self.endpoints).await } else { Ok(()) };
             return cleared.and(routes::ensure(plan, ready).await).err().map(failed);
         };
         if let Some(problem) = mesh_impossible(mesh, routes, ours) {

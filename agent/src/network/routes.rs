@@ -40,7 +40,11 @@ pub async fn read() -> Result<Vec<Route>, CommandError> {
 
 /// The first foreign route into `subnet`: not the default route, not through a device of ours.
 #[must_use]
-pub fn overlap<'a>(routes: &'a [Route], subnet: Ipv4Net, ours: &BTreeSet<String>) -> Option<(&'a str, &'a str)> {
+pub fn overlap<'a>(
+    routes: &'a [Route],
+    subnet: Ipv4Net,
+    ours: &BTreeSet<String>,
+) -> Option<(&'a str, &'a str)> {
     let touches = |route: &&Route| {
         let net = route.destination();
         net.is_some_and(|net| net.prefix_len() > 0 && (net.contains(&subnet) || subnet.contains(&net)))

@@ -1,0 +1,94 @@
+//! `muster-agent doctor`: says whether this host can run members, one line per check, with the remedy. Changes nothing
+//! that stays.
+
+mod engine;
+mod finding;
+mod host;
+mod mesh;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ipnet::Ipv4Net;
+use muster_model::spec::{DEFAULT_NETWORKS, MeshSpec};
+
+pub use self::finding::{Finding, Verdict};
+
+use crate::network::engine::EngineNetwork;
+use crate::runtime::docker_facts;
+
+/// How the findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What is to be checked.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// Docker's socket.
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    pub docker: String,
+    /// Directory of the agent's state; its disk is looked at.
+    #[arg(long, default_value = "/var/lib/muster")]
+    pub dir: PathBuf,
+    /// UDP port of the mesh.
+    #[arg(long, default_value_t = MeshSpec::default().port)]
+    pub mesh_port: u16,
+    /// Where `gotatun` is, if not in PATH or /usr/local/lib/muster.
+    #[arg(long, env = "MUSTER_GOTATUN")]
+    pub gotatun: Option<PathBuf>,
+    /// Coordinators that must be reachable, as `host:port`; several are separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub coordinators: Vec<String>,
+    /// Subnets that the platform uses, separated by commas; default: those of a platform that states none.
+    #[arg(long, value_delimiter = ',')]
+    pub subnets: Vec<Ipv4Net>,
+}
+
+impl DoctorArgs {
+    fn subnets(&self) -> Vec<Ipv4Net> {
+        if !self.subnets.is_empty() {
+            return self.subnets.clone();
+        }
+        let networks = DEFAULT_NETWORKS.iter().map(|(_, base, _)| Ipv4Net::new_assert((*base).into(), 24));
+        networks.chain([MeshSpec::default().subnet]).collect()
+    }
+}
+
+/// Checks, prints, and says whether nothing failed.
+///
+/// # Errors
+/// The output cannot be written.
+pub async fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
+    let findings = findings(args).await;
+    let text = match args.output {
+        Format::Table => finding::table(&findings),
+        Format::Json => serde_json::to_string_pretty(&findings)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(findings.iter().all(|finding| finding.verdict != Verdict::Fail))
+}
+
+async fn findings(args: &DoctorArgs) -> Vec<Finding> {
+    let facts = docker_facts::read(&args.docker).await;
+    let networks: &[EngineNetwork] = facts.as_ref().map_or(&[], |facts| &facts.networks);
+    let mut findings = engine::checks(&facts, &args.docker, &args.subnets());
+    findings.extend(mesh::checks(args.mesh_port, args.gotatun.clone()).await);
+    findings.extend(host::programs().await);
+    findings.extend(host::kernel().await);
+    findings.extend(host::overlaps(&args.subnets(), networks).await);
+    for coordinator in &args.coordinators {
+        findings.push(host::coordinator(coordinator).await);
+    }
+    findings.push(host::clock().await);
+    findings.push(host::disk(&args.dir));
+    findings
+}
