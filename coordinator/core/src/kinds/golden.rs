@@ -172,7 +172,10 @@ pub fn compare(case: &str, rendered: &Rendered) {
     }
     for (file, text) in &files {
         let golden = fs::read_to_string(dir.join(file)).unwrap_or_default();
-        assert_eq!(&golden, text, "{case}/{file} differs from its golden file; MUSTER_BLESS=1 writes it anew");
+        assert_eq!(
+            &golden, text,
+            "{case}/{file} differs from its golden file; MUSTER_BLESS=1 writes it anew"
+        );
     }
     let there = fs::read_dir(&dir).unwrap().count();
     assert_eq!(there, files.len(), "{case} has files that are not rendered any more");

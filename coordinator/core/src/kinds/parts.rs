@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::{HostId, Name};
+use muster_model::network::{Audience, Protocol};
 use muster_model::observed::{Answer, ContainerState, MemberStatus};
 use muster_model::plan::{Ask, FileSpec, HttpAsk, Limits, OnChange, PortSpec, Predicate, Probe, ProbeSpec};
-use muster_model::network::{Audience, Protocol};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::{Health, HealthWord};
 
@@ -42,10 +42,18 @@ pub fn judge_resources(spec: &ServiceSpec, memory_min: u64) -> Vec<Problem> {
     };
     let least = memory_min.max(MEMORY_MIN) / MIB;
     if let Some(memory) = spec.resources.memory.filter(|memory| memory.0 < least * MIB) {
-        refuse("memory", format!("{memory} is too little for this kind"), format!("write {least}MiB or more"));
+        refuse(
+            "memory",
+            format!("{memory} is too little for this kind"),
+            format!("write {least}MiB or more"),
+        );
     }
     if let Some(cpus) = spec.resources.cpus.filter(|cpus| !(0.01..=1024.0).contains(cpus)) {
-        refuse("cpus", format!("{cpus} cores make no limit"), "write for example 0.5, at least 0.01".to_owned());
+        refuse(
+            "cpus",
+            format!("{cpus} cores make no limit"),
+            "write for example 0.5, at least 0.01".to_owned(),
+        );
     }
     if let Some(pids) = spec.resources.pids.filter(|pids| *pids < 16) {
         refuse("pids", format!("{pids} processes are too few"), "write 16 or more".to_owned());
@@ -60,7 +68,11 @@ pub fn network(fields: &mut Fields<'_>, default: &str, platform: Option<&Platfor
     if let Some(name) = &name
         && platform.is_some_and(|platform| platform.network(name).is_none())
     {
-        fields.problem("network", format!("there is no network `{name}`"), "write it under `networks:` first");
+        fields.problem(
+            "network",
+            format!("there is no network `{name}`"),
+            "write it under `networks:` first",
+        );
     }
     name.unwrap_or_else(|| known_name(default))
 }
@@ -80,7 +92,9 @@ pub fn image(fields: &mut Fields<'_>, key: &'static str, default: &str) -> Strin
 /// Whether a text can be the name of an image.
 pub fn image_is_good(image: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    (1..=255).contains(&image.len()) && image.chars().all(good) && image.starts_with(|c: char| c.is_ascii_alphanumeric())
+    (1..=255).contains(&image.len())
+        && image.chars().all(good)
+        && image.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// A name written in this program.
@@ -210,7 +224,10 @@ pub fn why_not_ready(service: &ServiceFacts<'_>, member: &MemberFacts) -> String
 }
 
 /// Every other member is ready; otherwise the first reason why not.
-pub fn others_ready(service: &ServiceFacts<'_>, member: muster_model::ids::MemberId) -> Result<(), super::Wait> {
+pub fn others_ready(
+    service: &ServiceFacts<'_>,
+    member: muster_model::ids::MemberId,
+) -> Result<(), super::Wait> {
     match service.members.iter().find(|other| other.member != member && !is_ready(other)) {
         Some(other) => Err(super::Wait(why_not_ready(service, other))),
         None => Ok(()),
@@ -230,7 +247,6 @@ pub fn left_without_host<'a>(
     let left = |host: &HostId| members.clone().filter(|m| m.host_up && m.host != *host).count();
     hosts.into_iter().map(|host| (host.clone(), left(host))).collect()
 }
-
 
 /// The next step of an update without a leading role that must move: members that do not serve first (nothing is
 /// lost with them), then the others one by one, a leader last.

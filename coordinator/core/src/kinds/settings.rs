@@ -32,11 +32,7 @@ impl<'a> Fields<'a> {
 
     /// Notes a mistake in the field `key`.
     pub fn problem(&mut self, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem {
-            path: self.path(key),
-            message: message.into(),
-            help: help.into(),
-        });
+        self.problems.push(Problem { path: self.path(key), message: message.into(), help: help.into() });
     }
 
     /// The field's value; nothing if it is not written, or wrong.

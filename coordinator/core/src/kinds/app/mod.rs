@@ -67,7 +67,8 @@ impl Kind for App {
             None => true,
         };
         if !seen.ready {
-            seen.detail = if answer.is_some() { "probe fails" } else { "probe did not answer yet" }.to_owned();
+            seen.detail =
+                if answer.is_some() { "probe fails" } else { "probe did not answer yet" }.to_owned();
         }
         seen.caught_up = seen.ready;
         seen

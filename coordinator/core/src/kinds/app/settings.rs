@@ -113,7 +113,11 @@ fn read_env(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
         let short: String = name.chars().take(80).collect();
         let path = format!("env.{short}");
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || name.len() > 128 || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        if name.is_empty()
+            || name.len() > 128
+            || !name.chars().all(word)
+            || name.starts_with(|c: char| c.is_ascii_digit())
+        {
             fields.problem(&path, "not the name of a variable", "use A-Z, 0-9 and `_`");
         } else if holds_secret(name) && !value.is_empty() {
             fields.problem(
@@ -147,7 +151,11 @@ fn read_networks(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Ve
     for (index, name) in networks.iter().enumerate() {
         let path = format!("networks.{index}");
         if platform.is_some_and(|platform| platform.network(name).is_none()) {
-            fields.problem(&path, format!("there is no network `{name}`"), "write it under `networks:` first");
+            fields.problem(
+                &path,
+                format!("there is no network `{name}`"),
+                "write it under `networks:` first",
+            );
         }
         if networks[..index].contains(name) {
             fields.problem(&path, format!("`{name}` is there twice"), "remove one of them");
@@ -189,7 +197,11 @@ fn read_files(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Vec<AppF
             file.problem("content", "longer than 256 KiB", "put it into the image or a volume");
         }
         if content.contains("${secret:") {
-            file.problem("content", "a file may not take a secret by itself", "use `uses:`, which makes its own files");
+            file.problem(
+                "content",
+                "a file may not take a secret by itself",
+                "use `uses:`, which makes its own files",
+            );
         }
         let help = "write octal digits in quotes, for example \"0644\"";
         let digits: Option<String> = file.get("mode", help);
@@ -234,7 +246,11 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
         match (audience, publish) {
             (Audience::Public, None) => entry.problem("publish", "a public port needs an address", help),
             (Audience::Members | Audience::Network, Some(_)) => {
-                entry.problem("publish", "only a public port is published", "write audience: public, or leave publish out");
+                entry.problem(
+                    "publish",
+                    "only a public port is published",
+                    "write audience: public, or leave publish out",
+                );
             }
             (_, Some(address)) if address.port() == 0 => entry.problem("publish", "port 0 is no port", help),
             _ => {}
@@ -255,7 +271,8 @@ fn read_probe(fields: &mut Fields<'_>) -> Option<(AppProbe, u64, u64)> {
         let port_help = "write the port";
         let http = probe.section("http", "write {port, path}", |http| {
             let port: u16 = http.required("port", port_help)?;
-            let path: String = http.get("path", "write a path, for example /healthz").unwrap_or_else(|| "/".to_owned());
+            let path: String =
+                http.get("path", "write a path, for example /healthz").unwrap_or_else(|| "/".to_owned());
             if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
                 http.problem("path", "not the path of a request", "write for example /healthz");
             }
@@ -299,7 +316,11 @@ fn read_uses(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>, networks:
         let user: Option<String> = entry.get("user", "write the name of one of the service's users");
         if let Some(platform) = platform {
             match platform.services.get(&service) {
-                None => entry.problem("service", format!("there is no service `{service}`"), "name one of this file"),
+                None => entry.problem(
+                    "service",
+                    format!("there is no service `{service}`"),
+                    "name one of this file",
+                ),
                 Some(used) => judge_use(entry, &service, used, user.as_deref(), networks),
             }
         }
@@ -310,21 +331,40 @@ fn read_uses(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>, networks:
     })
 }
 
-fn judge_use(fields: &mut Fields<'_>, name: &Name, used: &ServiceSpec, user: Option<&str>, networks: &[Name]) {
+fn judge_use(
+    fields: &mut Fields<'_>,
+    name: &Name,
+    used: &ServiceSpec,
+    user: Option<&str>,
+    networks: &[Name],
+) {
     let kind = super::super::kind(used.kind.as_str());
     // With no members placed a kind that can be connected to still names its endpoints.
-    let endpoints = kind.map(|kind| kind.endpoints(name, used, &[], &BTreeMap::new(), None)).unwrap_or_default();
+    let endpoints =
+        kind.map(|kind| kind.endpoints(name, used, &[], &BTreeMap::new(), None)).unwrap_or_default();
     let Some(kind) = kind.filter(|_| !endpoints.is_empty()) else {
-        fields.problem("service", format!("`{name}` gives nothing to connect to"), "name for example a postgres service");
+        fields.problem(
+            "service",
+            format!("`{name}` gives nothing to connect to"),
+            "name for example a postgres service",
+        );
         return;
     };
     if kind.endpoints(name, used, &[], &BTreeMap::new(), user).is_empty() {
-        fields.problem("user", format!("`{name}` has no such user"), format!("add it to services.{name}.users"));
+        fields.problem(
+            "user",
+            format!("`{name}` has no such user"),
+            format!("add it to services.{name}.users"),
+        );
     }
     let reachable = kind.layout(name, used).networks;
     if !reachable.iter().any(|network| networks.contains(network)) {
         let list: Vec<&str> = reachable.iter().map(Name::as_str).collect();
-        fields.problem("service", format!("`{name}` is in none of this service's networks"), format!("add {} to `networks:`", list.join(" or ")));
+        fields.problem(
+            "service",
+            format!("`{name}` is in none of this service's networks"),
+            format!("add {} to `networks:`", list.join(" or ")),
+        );
     }
 }
 

@@ -12,8 +12,7 @@ use muster_model::view::{Health, HealthWord};
 
 use super::settings::Fields;
 use super::{
-    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait,
-    parts,
+    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, parts,
 };
 
 /// The image if the spec names none.
@@ -110,7 +109,8 @@ impl Kind for Etcd {
     }
 
     fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
-        service.members.iter().filter(|m| parts::is_ready(m)).count() >= parts::majority(service.slots as usize)
+        service.members.iter().filter(|m| parts::is_ready(m)).count()
+            >= parts::majority(service.slots as usize)
     }
 
     fn health(&self, service: &ServiceFacts<'_>) -> Health {
@@ -156,7 +156,10 @@ impl Kind for Etcd {
         let mut result = Survivability::default();
         for (host, left) in parts::left_without_host(service.members.iter()) {
             if left < need {
-                result.stops_writes.insert(host, format!("{left} of {} members of {} are left", service.slots, service.name));
+                result.stops_writes.insert(
+                    host,
+                    format!("{left} of {} members of {} are left", service.slots, service.name),
+                );
             }
         }
         result

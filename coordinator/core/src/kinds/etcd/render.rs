@@ -41,10 +41,7 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
         limits: parts::limits(context.spec, &LIMITS),
         capabilities: Vec::new(),
         stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 20_000 },
-        ports: vec![
-            parts::port(CLIENT_PORT, Audience::Members),
-            parts::port(PEER_PORT, Audience::Members),
-        ],
+        ports: vec![parts::port(CLIENT_PORT, Audience::Members), parts::port(PEER_PORT, Audience::Members)],
         probes: vec![
             parts::probe("health", 1_000, 2_000, Ask::Http(parts::http("GET", CLIENT_PORT, "/health"))),
             parts::probe("status", 2_000, 2_000, post("/v3/maintenance/status", "{}")),

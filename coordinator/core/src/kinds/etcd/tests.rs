@@ -4,7 +4,9 @@ use muster_model::view::HealthWord;
 use serde_json::json;
 
 use super::Etcd;
-use crate::kinds::golden::{child_of_postgres, compare, facts, locks, member, peer, refused, running, spec, name};
+use crate::kinds::golden::{
+    child_of_postgres, compare, facts, locks, member, name, peer, refused, running, spec,
+};
 use crate::kinds::{Kind, UpdateStep};
 
 const POSTGRES: &str = r#"{"kind":"postgres"}"#;
@@ -42,15 +44,22 @@ fn roles_and_alarms_are_read() {
     let status = json!({"header":{"member_id":"7"},"leader":"7","dbSize":"1"});
     let quiet = json!({"header":{}});
     let it = |health: &serde_json::Value, status: &serde_json::Value, alarm: &serde_json::Value| {
-        let answers =
-            [("health", true, health.clone()), ("status", true, status.clone()), ("alarm", true, alarm.clone())];
+        let answers = [
+            ("health", true, health.clone()),
+            ("status", true, status.clone()),
+            ("alarm", true, alarm.clone()),
+        ];
         Etcd.interpret(&spec(r#"{"kind":"etcd"}"#), &running("x", 1, 1, &answers))
     };
     let leader = it(&ok, &status, &quiet);
     assert_eq!((leader.role.as_deref(), leader.ready), (Some("leader"), true));
     let follower = it(&ok, &json!({"header":{"member_id":"8"},"leader":"7"}), &quiet);
     assert_eq!((follower.role.as_deref(), follower.ready), (Some("follower"), true));
-    let alone = it(&json!({"health":"false","reason":"RAFT NO LEADER"}), &json!({"header":{"member_id":"8"}}), &quiet);
+    let alone = it(
+        &json!({"health":"false","reason":"RAFT NO LEADER"}),
+        &json!({"header":{"member_id":"8"}}),
+        &quiet,
+    );
     assert_eq!((alone.role, alone.ready, alone.detail.as_str()), (None, false, "no leader"));
     let full = it(&ok, &status, &json!({"alarms":[{"memberID":"7","alarm":"NOSPACE"}]}));
     assert_eq!((full.ready, full.detail.as_str()), (false, "alarm NOSPACE"));
@@ -63,7 +72,8 @@ fn all_start_together_and_are_touched_one_by_one_leader_last() {
     two.slots = 3;
     two.formed = false;
     assert!(Etcd.may_start(&two, 1).is_err(), "the third address is not known yet");
-    let mut members = vec![member(1, "leader", true), member(2, "follower", true), member(3, "follower", true)];
+    let mut members =
+        vec![member(1, "leader", true), member(2, "follower", true), member(3, "follower", true)];
     assert!(Etcd.may_start(&facts(&service, &spec, members.clone()), 1).is_ok());
     let mut order = Vec::new();
     members.iter_mut().for_each(|member| member.current = false);

@@ -50,7 +50,12 @@ impl Kind for Haproxy {
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem> {
         let mut problems = Settings::read(spec, Some(platform)).1;
         problems.extend(parts::judge_resources(spec, 32 * parts::MIB));
-        problems.extend(parts::refuse_alone(name, platform, "haproxy", "a `postgres` service brings its own"));
+        problems.extend(parts::refuse_alone(
+            name,
+            platform,
+            "haproxy",
+            "a `postgres` service brings its own",
+        ));
         problems
     }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_model::ids::Name;
 use muster_model::network::Audience;
-use muster_model::plan::{
-    Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds,
-};
+use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds};
 
 use super::{READ_PORT, Settings, WRITE_PORT};
 use crate::kinds::{Peer, RenderContext, parts, postgres};
@@ -22,11 +20,8 @@ pub const LIMITS: Limits =
 pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
     let ask = |path: &str| Ask::Http(parts::http("GET", HEALTH_PORT, path));
     // Its first process is the master; it checks the new file and keeps the old processes if that is bad.
-    let reload = ActionSpec {
-        guard: None,
-        run: Act::Signal { signal: "SIGUSR2".to_owned() },
-        timeout_ms: 5_000,
-    };
+    let reload =
+        ActionSpec { guard: None, run: Act::Signal { signal: "SIGUSR2".to_owned() }, timeout_ms: 5_000 };
     Rendered {
         image: settings.image.clone(),
         command: ["/usr/sbin/haproxy", "-W", "-db", "-f", "/muster/haproxy.cfg"].map(str::to_owned).to_vec(),

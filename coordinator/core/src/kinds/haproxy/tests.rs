@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Haproxy;
-use crate::kinds::golden::{child_of_postgres, compare, peer, refused, running, spec};
 use crate::kinds::Kind;
+use crate::kinds::golden::{child_of_postgres, compare, peer, refused, running, spec};
 
 #[test]
 fn members_are_rendered_as_the_golden_files_say() {

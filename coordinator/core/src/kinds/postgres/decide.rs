@@ -92,8 +92,13 @@ fn serving(service: &ServiceFacts<'_>, settings: &Settings, reasons: &mut Vec<St
         at_least(HealthWord::Critical, "more than one member says that it leads".to_owned());
     }
     if slots > 1 && replicas == 0 {
-        at_least(HealthWord::Critical, "no replica streams: acknowledged rows are on one host only".to_owned());
-    } else if settings.synchronous && !members.iter().any(|m| parts::is_ready(m) && parts::has_role(m, SYNC_STANDBY)) {
+        at_least(
+            HealthWord::Critical,
+            "no replica streams: acknowledged rows are on one host only".to_owned(),
+        );
+    } else if settings.synchronous
+        && !members.iter().any(|m| parts::is_ready(m) && parts::has_role(m, SYNC_STANDBY))
+    {
         at_least(HealthWord::Degraded, "no synchronous standby".to_owned());
     }
     let behind = |m: &&MemberFacts| parts::is_ready(m) && m.seen.as_ref().is_some_and(|seen| !seen.caught_up);
@@ -123,9 +128,11 @@ fn serving(service: &ServiceFacts<'_>, settings: &Settings, reasons: &mut Vec<St
 }
 
 /// A step that takes `member` away for a moment is safe: everything else stands, and it does not lead.
-pub fn may_stop(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberId) -> Result<(), Wait> {
     let etcd_stands = match child(service, "etcd") {
-        Some(etcd) => etcd.members.iter().find(|m| !parts::is_ready(m)).map(|m| parts::why_not_ready(etcd, m)),
+        Some(etcd) => {
+            etcd.members.iter().find(|m| !parts::is_ready(m)).map(|m| parts::why_not_ready(etcd, m))
+        }
         None => None,
     };
     if let Some(why) = etcd_stands {
@@ -134,7 +141,12 @@ pub fn may_stop(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait
     if service.slots > 1 && leader(service).is_some_and(|leader| leader.member == member) {
         return Err(Wait("it leads: `muster service switchover` first".to_owned()));
     }
-    parts::others_ready(service, member)
+    parts::others_ready(service, member)?;
+    let protected = |m: &MemberFacts| parts::has_role(m, SYNC_STANDBY);
+    if settings.synchronous && service.slots > 1 && !service.members.iter().any(protected) {
+        return Err(Wait("no synchronous standby yet".to_owned()));
+    }
+    Ok(())
 }
 
 /// A new member copies a leader that takes writes; its name is new, so the old one can never be taken for it.
@@ -169,7 +181,7 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
             Err(Wait(why)) => UpdateStep::Wait(why),
         };
     }
-    match may_stop(service, next.member) {
+    match may_stop(service, settings, next.member) {
         Ok(()) => UpdateStep::Recreate(next.member),
         Err(Wait(why)) => UpdateStep::Wait(why),
     }
@@ -182,7 +194,9 @@ pub fn candidate<'a>(
     to: Option<u32>,
 ) -> Result<&'a MemberFacts, Wait> {
     let role = if settings.synchronous { SYNC_STANDBY } else { REPLICA };
-    let fits = |m: &&MemberFacts| parts::has_role(m, role) && m.seen.as_ref().is_some_and(|s| s.ready && s.caught_up);
+    let fits = |m: &&MemberFacts| {
+        parts::has_role(m, role) && m.seen.as_ref().is_some_and(|s| s.ready && s.caught_up)
+    };
     let asked = |m: &&MemberFacts| to.is_none_or(|slot| m.slot == slot);
     let mut good: Vec<&MemberFacts> = service.members.iter().filter(asked).filter(fits).collect();
     good.sort_by_key(|m| (!m.current, m.slot));
@@ -210,7 +224,11 @@ pub fn survivability(service: &ServiceFacts<'_>, settings: &Settings) -> Surviva
         let need = if role == "etcd" { parts::majority(child.slots as usize) } else { 1 };
         for (host, left) in parts::left_without_host(child.members.iter()) {
             if left < need {
-                stop(&host, reads, format!("{} loses its last {keeps}: {left} of {} left", child.name, child.slots));
+                stop(
+                    &host,
+                    reads,
+                    format!("{} loses its last {keeps}: {left} of {} left", child.name, child.slots),
+                );
             }
         }
     }

@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
 use super::{
-    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed, ServiceFacts,
-    Survivability, UpdateStep, Wait, haproxy, parts,
+    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed,
+    ServiceFacts, Survivability, UpdateStep, Wait, haproxy, parts,
 };
 
 /// Clients and replication.
@@ -126,7 +126,7 @@ impl Kind for Postgres {
     }
 
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
-        decide::may_stop(service, member)
+        decide::may_stop(service, &Settings::of(service.spec), member)
     }
 
     fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
@@ -187,7 +187,10 @@ impl Kind for Postgres {
                 endpoint("write", url(proxies, haproxy::WRITE_PORT, "read-write")),
                 endpoint("read", url(proxies, haproxy::READ_PORT, "any")),
             ],
-            None => vec![endpoint("write", url(peers, PORT, "read-write")), endpoint("read", url(peers, PORT, "any"))],
+            None => vec![
+                endpoint("write", url(peers, PORT, "read-write")),
+                endpoint("read", url(peers, PORT, "any")),
+            ],
         }
     }
 }

@@ -24,7 +24,11 @@ const SWITCHOVER_TIMEOUT_MS: u64 = 45_000;
 /// place.
 pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec {
     let prefix = format!("/muster/{}/{}/", context.platform_id, context.service);
-    let endpoints: Vec<SocketAddr> = render::etcd_peers(context)
+    // The one on this host first: another host may be dark, and each try of it costs time.
+    let mut locks: Vec<_> = render::etcd_peers(context).collect();
+    locks.sort_by_key(|peer| (peer.host != context.me.host, peer.slot));
+    let endpoints: Vec<SocketAddr> = locks
+        .into_iter()
         .map(|peer| SocketAddr::from((parts::address(peer, &settings.network), etcd::CLIENT_PORT)))
         .collect();
     let me = member_name(context.service, context.me.slot, context.me.member);
@@ -59,12 +63,7 @@ pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec 
 }
 
 /// The task that moves the lock from one member to another, if the candidate is good at that moment.
-pub fn switchover(
-    service: &Name,
-    settings: &Settings,
-    from: (u32, MemberId),
-    to: (u32, MemberId),
-) -> Task {
+pub fn switchover(service: &Name, settings: &Settings, from: (u32, MemberId), to: (u32, MemberId)) -> Task {
     let leader = member_name(service, from.0, from.1);
     let candidate = member_name(service, to.0, to.1);
     let role = if settings.synchronous { "sync_standby" } else { "replica" };
@@ -81,7 +80,10 @@ pub fn switchover(
             parts::equals("/state", "streaming"),
             Predicate::AtMost { pointer: "/lag".to_owned(), value: LAG_MAX },
         ]),
-        Predicate::Not(Box::new(Predicate::Equals { pointer: "/pause".to_owned(), value: Value::Bool(true) })),
+        Predicate::Not(Box::new(Predicate::Equals {
+            pointer: "/pause".to_owned(),
+            value: Value::Bool(true),
+        })),
     ]);
     let ask = Ask::Http(parts::http("GET", REST_PORT, "/cluster"));
     let body = json!({ "leader": leader, "candidate": candidate }).to_string();

@@ -187,15 +187,13 @@ fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
 
 /// Only a member of a cluster that was never formed may initialise one.
 fn bootstrap(context: &RenderContext<'_>, settings: &Settings) -> String {
-    if context.joins_existing {
-        return "  # The cluster exists: this member copies it, and never initialises another one.\n  \
-                method: never\n  never:\n    command: /bin/false"
-            .to_owned();
-    }
-    format!(
-        "  dcs: {}\n  initdb:\n    - data-checksums\n    - encoding: UTF8\n    - locale: C.UTF-8",
-        dynamic(context, settings)
-    )
+    let method = if context.joins_existing {
+        "  # The cluster exists: this member copies it, and never initialises another one.\n  \
+           method: never\n  never:\n    command: /bin/false"
+    } else {
+        "  initdb:\n    - data-checksums\n    - encoding: UTF8\n    - locale: C.UTF-8"
+    };
+    format!("  dcs: {}\n{method}", dynamic(context, settings))
 }
 
 /// Etcd members of the service.
@@ -205,10 +203,10 @@ pub fn etcd_peers<'a>(context: &RenderContext<'a>) -> impl Iterator<Item = &'a P
 
 /// Who may log in from where. The first line that fits decides.
 fn hba(context: &RenderContext<'_>, settings: &Settings) -> String {
-    let anywhere = context.platform.network(&settings.network).map_or_else(
-        || "0.0.0.0/0".to_owned(),
-        |network| network.subnet.to_string(),
-    );
+    let anywhere = context
+        .platform
+        .network(&settings.network)
+        .map_or_else(|| "0.0.0.0/0".to_owned(), |network| network.subnet.to_string());
     let mut lines = vec![
         "local all postgres peer".to_owned(),
         "local replication muster_replication scram-sha-256".to_owned(),

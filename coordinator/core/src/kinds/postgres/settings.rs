@@ -168,11 +168,16 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
             fields.problem(&path, "not the name of a parameter", "use a-z, 0-9, `_` and `.`");
         } else if name == "synchronous_commit" || name == "synchronous_standby_names" {
             fields.problem(&path, "decides what an acknowledged row is worth", "set `synchronous:` instead");
-        } else if FORBIDDEN.contains(&name.as_str()) || name.starts_with("recovery_") || name.starts_with("ssl_") {
+        } else if FORBIDDEN.contains(&name.as_str())
+            || name.starts_with("recovery_")
+            || name.starts_with("ssl_")
+        {
             fields.problem(&path, "is set by the platform", "leave it out");
         }
         let good = match value {
-            Value::String(text) => text.len() <= 1000 && !text.chars().any(char::is_control) && !text.contains("${"),
+            Value::String(text) => {
+                text.len() <= 1000 && !text.chars().any(char::is_control) && !text.contains("${")
+            }
             Value::Number(_) | Value::Bool(_) => true,
             _ => false,
         };
@@ -190,7 +195,11 @@ fn read_users(fields: &mut Fields<'_>) -> Vec<String> {
         if !is_identifier(&name) {
             user.problem("name", "not a user's name", "use a-z, 0-9 and `_`, at most 63, no digit first");
         } else if name == "postgres" || name.starts_with("pg_") || name.starts_with("muster_") {
-            user.problem("name", format!("`{name}` belongs to the server or the platform"), "take another name");
+            user.problem(
+                "name",
+                format!("`{name}` belongs to the server or the platform"),
+                "take another name",
+            );
         } else if !seen.insert(name.clone()) {
             user.problem("name", format!("`{name}` is there twice"), "remove one of them");
         }
@@ -207,14 +216,22 @@ fn read_databases(fields: &mut Fields<'_>, users: &[String]) -> Vec<Database> {
         let owner: Option<String> = database.get("owner", "write the name of one of `users:`");
         let owner = owner.or_else(|| users.first().cloned())?;
         if !is_identifier(&name) {
-            database.problem("name", "not a database's name", "use a-z, 0-9 and `_`, at most 63, no digit first");
+            database.problem(
+                "name",
+                "not a database's name",
+                "use a-z, 0-9 and `_`, at most 63, no digit first",
+            );
         } else if ["postgres", "template0", "template1"].contains(&name.as_str()) {
             database.problem("name", format!("`{name}` belongs to the server"), "take another name");
         } else if !seen.insert(name.clone()) {
             database.problem("name", format!("`{name}` is there twice"), "remove one of them");
         }
         if !users.contains(&owner) {
-            database.problem("owner", "no such user in this service", "add it to `users:`, or name one of them");
+            database.problem(
+                "owner",
+                "no such user in this service",
+                "add it to `users:`, or name one of them",
+            );
         }
         Some(Database { name, owner })
     });

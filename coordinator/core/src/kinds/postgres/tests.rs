@@ -53,7 +53,9 @@ fn a_replaced_member_restarts_no_other() {
 fn children_come_with_the_mode() {
     let kinds = |json: &str| -> Vec<(String, String, u32)> {
         let children = Postgres.children(&name("it"), &spec(json));
-        let slots = |spec: &ServiceSpec| crate::kinds::kind(spec.kind.as_str()).unwrap().layout(&name("x"), spec).slots;
+        let slots = |spec: &ServiceSpec| {
+            crate::kinds::kind(spec.kind.as_str()).unwrap().layout(&name("x"), spec).slots
+        };
         children.iter().map(|c| (c.role.to_string(), c.spec.kind.to_string(), slots(&c.spec))).collect()
     };
     let row = |role: &str, kind: &str, slots| (role.to_owned(), kind.to_owned(), slots);
@@ -111,7 +113,11 @@ fn cluster(lag: u64) -> Value {
 #[test]
 fn only_a_replica_that_streams_is_ready() {
     let seen = |patroni: Value, lag: u64| {
-        let answers = [("patroni", true, patroni), ("cluster", true, cluster(lag)), ("write", true, json!(["replica"]))];
+        let answers = [
+            ("patroni", true, patroni),
+            ("cluster", true, cluster(lag)),
+            ("write", true, json!(["replica"])),
+        ];
         Postgres.interpret(&spec(HA), &running("it", 2, 5, &answers))
     };
     let good = seen(replica("running", json!("streaming"), true), 0);
@@ -122,7 +128,11 @@ fn only_a_replica_that_streams_is_ready() {
     assert!(idle.detail.contains("does not stream"), "{}", idle.detail);
     let behind = seen(replica("running", json!("streaming"), false), 100 << 20);
     assert_eq!((behind.ready, behind.caught_up), (true, false));
-    assert_eq!(good.detail, seen(replica("running", json!("streaming"), true), 4_000).detail, "must not flicker");
+    assert_eq!(
+        good.detail,
+        seen(replica("running", json!("streaming"), true), 4_000).detail,
+        "must not flicker"
+    );
 }
 
 #[test]
@@ -148,7 +158,9 @@ fn service<'a>(parts: &'a Parts, members: Vec<MemberFacts>) -> ServiceFacts<'a> 
     let mut service = facts(&parts.0, &parts.1, members);
     let locks = vec![member(1, "leader", true), member(2, "follower", true), member(3, "follower", true)];
     service.children.insert(name("etcd"), facts(&parts.2, &parts.1, locks));
-    service.children.insert(name("proxy"), facts(&parts.3, &parts.1, vec![member(1, "", true), member(2, "", true)]));
+    service
+        .children
+        .insert(name("proxy"), facts(&parts.3, &parts.1, vec![member(1, "", true), member(2, "", true)]));
     service
 }
 
@@ -204,7 +216,8 @@ fn health_has_five_words() {
         it.children.get_mut(&name("proxy")).unwrap().members.iter_mut().for_each(|m| m.seen = None);
     };
     assert_eq!(word(&proxies_gone), HealthWord::Down);
-    let paused = |it: &mut ServiceFacts<'_>| it.members[0].seen.as_mut().unwrap().detail = "timeline 1, paused".into();
+    let paused =
+        |it: &mut ServiceFacts<'_>| it.members[0].seen.as_mut().unwrap().detail = "timeline 1, paused".into();
     assert_eq!(word(&paused), HealthWord::Critical);
 }
 
@@ -225,7 +238,8 @@ fn steps(parts: &Parts, mut members: Vec<MemberFacts>) -> Vec<String> {
                 members.iter_mut().filter(|m| m.member == member).for_each(|m| m.current = true);
             }
             UpdateStep::Switch { from, to } => {
-                let role = |m: &mut MemberFacts, role: &str| m.seen.as_mut().unwrap().role = Some(role.to_owned());
+                let role =
+                    |m: &mut MemberFacts, role: &str| m.seen.as_mut().unwrap().role = Some(role.to_owned());
                 members.iter_mut().filter(|m| m.member == from).for_each(|m| role(m, "sync_standby"));
                 members.iter_mut().filter(|m| m.member == to).for_each(|m| role(m, "leader"));
             }
@@ -256,6 +270,9 @@ fn nothing_is_stopped_while_something_else_is_missing() {
     let mut it = service(&parts, trio());
     it.members[1] = member(2, "sync_standby", false);
     assert!(Postgres.may_stop(&it, MemberId(3)).is_err());
+    let mut it = service(&parts, trio());
+    it.members[1] = member(2, "replica", true);
+    assert!(Postgres.may_stop(&it, MemberId(3)).is_err(), "nobody is synchronous yet");
     let mut it = service(&parts, trio());
     it.children.get_mut(&name("etcd")).unwrap().members[0].seen = None;
     assert!(Postgres.may_stop(&it, MemberId(3)).is_err());
@@ -343,7 +360,9 @@ fn clients_are_told_both_proxies_and_a_user() {
     assert_eq!(write.role, "write");
     let start = "postgresql://app:${secret:orders/user-app}@172.31.10.19:5000,172.31.10.35:5000/app?";
     assert!(write.url.starts_with(start), "{}", write.url);
-    assert!(endpoints(WRITTEN, Some("report"))[1].url.contains("@172.31.10.19:5001,172.31.10.35:5001/facts?"));
+    assert!(
+        endpoints(WRITTEN, Some("report"))[1].url.contains("@172.31.10.19:5001,172.31.10.35:5001/facts?")
+    );
     assert!(endpoints(HA, Some("stranger")).is_empty());
     assert!(child_of_postgres(HA, "proxy").peers.len() == 2);
 }

@@ -8,16 +8,15 @@ use std::collections::BTreeMap;
 use muster_model::ids::{MemberId, Name};
 use muster_model::network::Audience;
 use muster_model::observed::MemberStatus;
-use muster_model::plan::{
-    Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec,
-};
+use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 use serde_json::json;
 
 use super::settings::Fields;
 use super::{
-    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, kind, parts,
+    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, kind,
+    parts,
 };
 
 /// The image of this version.
@@ -50,7 +49,8 @@ impl Settings {
         let target = fields.required("target", "write the name of the service that is written to");
         let network = parts::network(&mut fields, "dbnet", platform);
         let image = parts::image(&mut fields, "image", IMAGE);
-        let writes_per_second = fields.number("writes_per_second", WRITES_MIN, 1_000).unwrap_or(WRITES_DEFAULT);
+        let writes_per_second =
+            fields.number("writes_per_second", WRITES_MIN, 1_000).unwrap_or(WRITES_DEFAULT);
         (Self { target, network, image, writes_per_second }, fields.finish())
     }
 
@@ -122,7 +122,12 @@ impl Kind for Writer {
             capabilities: Vec::new(),
             stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 10_000 },
             ports: vec![parts::port(STATUS_PORT, Audience::Members)],
-            probes: vec![parts::probe("status", 1_000, 1_000, Ask::Http(parts::http("GET", STATUS_PORT, "/status")))],
+            probes: vec![parts::probe(
+                "status",
+                1_000,
+                1_000,
+                Ask::Http(parts::http("GET", STATUS_PORT, "/status")),
+            )],
             actions: BTreeMap::from([("verify".to_owned(), verify)]),
             release: None,
             system_id: None,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::Writer;
-use crate::kinds::golden::{Scene, compare, name, peer, platform, refused, running, spec};
 use crate::kinds::Kind;
+use crate::kinds::golden::{Scene, compare, name, peer, platform, refused, running, spec};
 
 const WRITER: &str = r#"{"kind":"writer","target":"orders","writes_per_second":50}"#;
 
