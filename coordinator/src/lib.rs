@@ -1,1 +1,20 @@
-//! The coordinator: decides which host runs which member.
+//! The coordinator: serves agents, operators and its peers, and leads when elected. What it decides is `muster-core`'s.
+
+pub mod admin;
+pub mod authority;
+pub mod dialer;
+pub mod group;
+pub mod home;
+pub mod init;
+pub mod judge;
+pub mod leader;
+pub mod proposer;
+pub mod refusals;
+pub mod renew;
+pub mod replica;
+pub mod revoked;
+pub mod rpc;
+pub mod run;
+pub mod sessions;
+pub mod status;
+pub mod table;

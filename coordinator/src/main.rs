@@ -1,3 +1,156 @@
-//! Entry point.
+//! Entry point: reads the command line and hands over.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use muster_coordinator::home::Home;
+use muster_coordinator::{admin, init, run};
+use muster_model::ids::Name;
+use muster_runtime::identity::Role;
+use muster_runtime::telemetry;
+
+/// Muster's coordinator: decides which host runs which member.
+#[derive(Debug, Parser)]
+#[command(name = "muster-coordinator", version, propagate_version = true)]
+struct Arguments {
+    /// Where this coordinator keeps its state.
+    #[arg(
+        long,
+        global = true,
+        env = "MUSTER_COORDINATOR_DIR",
+        default_value = "/var/lib/muster/coordinator"
+    )]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new platform, with this host as its first coordinator.
+    Init {
+        /// The platform's name.
+        #[arg(long)]
+        platform: Name,
+        /// IP address and port at which other hosts reach this coordinator.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: SocketAddr,
+        /// This coordinator's name.
+        #[arg(long, default_value = "first")]
+        name: Name,
+        /// Where the first administrator's context is written.
+        #[arg(long, value_name = "FILE")]
+        context: Option<PathBuf>,
+        /// Distance between coordinators.
+        #[arg(long, default_value = "lan", value_parser = ["lan", "vps", "wan"])]
+        timings: String,
+    },
+    /// Join a platform as a further coordinator.
+    Join {
+        /// A coordinator to ask; may be given several times.
+        #[arg(long, value_name = "IP:PORT", required = true)]
+        coordinator: Vec<String>,
+        /// From `muster token coordinator`.
+        #[arg(long)]
+        token: String,
+        /// IP address and port at which other hosts reach this coordinator.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: SocketAddr,
+        /// This coordinator's name.
+        #[arg(long, default_value = "coordinator")]
+        name: Name,
+        /// Distance between coordinators.
+        #[arg(long, default_value = "lan", value_parser = ["lan", "vps", "wan"])]
+        timings: String,
+    },
+    /// Run; what the systemd unit does.
+    Run {
+        /// Address to listen on; by default all addresses at the advertised port.
+        #[arg(long, value_name = "IP:PORT")]
+        listen: Option<SocketAddr>,
+        /// Form of the log lines.
+        #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+        log_format: String,
+    },
+    /// What root on a coordinator can always do.
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Make a new operator, for example when the last context was lost.
+    Issue {
+        /// The operator's name.
+        #[arg(long)]
+        name: Name,
+        /// The operator's role.
+        #[arg(long, default_value = "admin", value_parser = ["admin", "operator", "viewer"])]
+        role: String,
+        /// Where the context is written.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let format = match &arguments.command {
+        Command::Run { log_format, .. } if log_format == "json" => telemetry::Format::Json,
+        _ => telemetry::Format::Human,
+    };
+    if let Err(error) = telemetry::init(format) {
+        eprintln!("muster-coordinator: {error}");
+        return ExitCode::from(muster_runtime::config::EXIT_USAGE);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(execute(arguments)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-coordinator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(arguments: Arguments) -> Result<()> {
+    let home = Home::new(&arguments.state_dir);
+    match arguments.command {
+        Command::Init { platform, advertise, name, context, timings } => {
+            let context = context.unwrap_or_else(|| home.path("admin.context.json"));
+            let wish = init::Init { platform, name, advertise, timings, context };
+            init::init(&home, &wish)?;
+            println!(
+                "platform {} is made; its first administrator's context: {}",
+                wish.platform,
+                wish.context.display()
+            );
+            println!("next, on this host:\n  systemctl enable --now muster-coordinator");
+            println!("then, where you work:\n  muster context import {}", wish.context.display());
+            println!("  muster token host          # prints the command that joins a host");
+            Ok(())
+        }
+        Command::Join { coordinator, token, advertise, name, timings } => {
+            let wish = init::Join { coordinators: coordinator, token, name, advertise, timings };
+            init::join(&home, &wish).await?;
+            println!("joined; next:\n  systemctl enable --now muster-coordinator");
+            Ok(())
+        }
+        Command::Run { listen, .. } => run::run(&home, listen).await,
+        Command::Admin(Admin::Issue { name, role, out }) => {
+            let role: Role = role.parse()?;
+            admin::ask(&home, &name, role, &out).await?;
+            println!(
+                "context written to {}; use it with `muster context import {}`",
+                out.display(),
+                out.display()
+            );
+            Ok(())
+        }
+    }
+}

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::certificate::{self, CertificateError, PeerCertificate};
 use crate::identity::{Identity, Role};
-use crate::keys::{CaDigest, KeyError, NodeKey, Sha256Hex};
+use crate::keys::{CaDigest, KeyDigest, KeyError, NodeKey, Sha256Hex};
 use crate::secret::Secret;
 use crate::state_dir::{self, StateError};
 
@@ -173,6 +173,20 @@ impl Ca {
         let signed = params.signed_by(&request.public_key, &self.issuer)?;
         Ok(Issued { certificate: PeerCertificate::from_der(signed.der())?, pem: signed.pem() })
     }
+}
+
+/// Digest of the key that a signing request (PEM) is for. Proves nothing: the signature is checked when it is issued.
+///
+/// # Errors
+/// The request is malformed or too long.
+pub fn request_key(csr: &str) -> Result<KeyDigest, CaError> {
+    use rcgen::PublicKeyData;
+    if csr.len() > CSR_MAX {
+        return Err(CaError::Request(format!("longer than {CSR_MAX} bytes")));
+    }
+    let request = CertificateSigningRequestParams::from_pem(csr);
+    let request = request.map_err(|error| CaError::Request(error.to_string()))?;
+    Ok(Sha256Hex::of(&request.public_key.subject_public_key_info()))
 }
 
 fn common_name(name: &str) -> DistinguishedName {

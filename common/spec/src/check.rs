@@ -108,7 +108,7 @@ fn check_networks(spec: &PlatformSpec, places: &Places, found: &mut Vec<Diagnost
         if let Some((other, subnet)) = seen.iter().find(|(_, subnet)| overlap(*subnet, network.subnet)) {
             let path = other
                 .strip_prefix("network ")
-                .map_or("mesh.subnet".to_owned(), |n| format!("networks.{n}.subnet"));
+                .map_or_else(|| "mesh.subnet".to_owned(), |n| format!("networks.{n}.subnet"));
             let message = format!("{subnet} overlaps the default network {name} ({})", network.subnet);
             found.push(places.diagnostic(
                 &path,

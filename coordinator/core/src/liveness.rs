@@ -49,6 +49,13 @@ impl Tracker {
         }
     }
 
+    /// Sessions that are gone: only hosts for which `open` holds are connected.
+    pub fn close_all_but(&mut self, open: impl Fn(&HostId) -> bool) {
+        for (host, heard) in &mut self.hosts {
+            heard.connected = heard.connected && open(host);
+        }
+    }
+
     fn silence(&self, host: &HostId, now: Timestamp) -> Millis {
         now.since(self.hosts.get(host).map_or(self.began, |heard| heard.last))
     }

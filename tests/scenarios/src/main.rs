@@ -3,6 +3,84 @@
 mod cli;
 mod clock;
 mod platform;
+mod run;
+mod scenarios;
 mod settings;
+mod specs;
+mod tally;
+mod writer;
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::platform::Platform;
+
+/// Scenarios on a real platform of emulated hosts.
+#[derive(Debug, Parser)]
+#[command(name = "scenarios")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot hosts and bring a platform up, or go on where an earlier call was interrupted.
+    Up,
+    /// What deploy/quickstart shows a newcomer.
+    Quickstart,
+    /// Remove the hosts and everything of theirs.
+    Down,
+    /// Every scenario once, on a platform of its own; ends with the plain closing line.
+    Run {
+        /// Only these.
+        names: Vec<String>,
+        /// Keep the hosts for a look afterwards.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// List what can be shown.
+    Items,
+    /// Show one promise: raw samples, and a wrong result is a failure.
+    Show {
+        /// Its name.
+        item: String,
+        /// How often.
+        #[arg(long)]
+        runs: Option<u32>,
+        /// Where each run is recorded.
+        #[arg(long)]
+        tally: Option<PathBuf>,
+        /// Keep the hosts for a look, or for the next item.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<bool> {
+    match command {
+        Command::Up => Platform::from_env()?.up().map(|()| true),
+        Command::Quickstart => scenarios::quickstart::quickstart(&Platform::from_env()?).map(|()| true),
+        Command::Down => Platform::from_env()?.testbed.down(false, false).map(|()| true),
+        Command::Run { names, keep } => run::run(&names, keep),
+        Command::Items => {
+            run::items();
+            Ok(true)
+        }
+        Command::Show { item, runs, tally, keep } => run::show(&item, runs, tally.as_deref(), keep),
+    }
+}

@@ -53,11 +53,15 @@ impl Platform {
     pub fn up(&self) -> Result<()> {
         let count = self.settings.hosts;
         step("images into the golden store of emulated hosts", || self.seed())?;
-        let hosts = step(&format!("{count} emulated hosts, each with its own Docker Engine"), || self.testbed.up(count))?;
+        let hosts = step(&format!("{count} emulated hosts, each with its own Docker Engine"), || {
+            self.testbed.up(count)
+        })?;
         let first = hosts.first().context("no host")?;
         step("first coordinator, with its own CA", || self.init(first))?;
         if count >= 3 {
-            step("two more coordinators join", || hosts[1..3].iter().try_for_each(|host| self.join_coordinator(host)))?;
+            step("two more coordinators join", || {
+                hosts[1..3].iter().try_for_each(|host| self.join_coordinator(host))
+            })?;
             step("three coordinators vote", || self.wait_for_voters(3))?;
         }
         step(&format!("{count} agents join"), || hosts.iter().try_for_each(|host| self.join_agent(host)))?;
@@ -85,7 +89,19 @@ impl Platform {
         if !exists(host, "/var/lib/muster/coordinator/identity")? {
             let advertise = self.endpoint(host);
             let platform = self.settings.platform.as_str();
-            exec(host, &["muster-coordinator", "init", "--platform", platform, "--advertise", &advertise, "--name", host.name()])?;
+            exec(
+                host,
+                &[
+                    "muster-coordinator",
+                    "init",
+                    "--platform",
+                    platform,
+                    "--advertise",
+                    &advertise,
+                    "--name",
+                    host.name(),
+                ],
+            )?;
         }
         let context = exec(host, &["cat", CONTEXT])?;
         write_private(&context_file(&self.testbed), &context)?;
@@ -110,10 +126,21 @@ impl Platform {
             let advertise = host.address().to_string();
             let token = self.token("host")?;
             let first = self.first_endpoint()?;
-            exec(host, &[
-                "muster-agent", "join", "--token", &token, "--advertise", &advertise, "--coordinator", &first,
-                "--name", host.name(),
-            ])?;
+            exec(
+                host,
+                &[
+                    "muster-agent",
+                    "join",
+                    "--token",
+                    &token,
+                    "--advertise",
+                    &advertise,
+                    "--coordinator",
+                    &first,
+                    "--name",
+                    host.name(),
+                ],
+            )?;
         }
         host.unit_start("muster-mesh")?;
         host.unit_start("muster-agent")
@@ -206,7 +233,10 @@ impl Platform {
         let leader = status.coordinators.iter().find(|c| c.leader).context("no coordinator leads")?;
         let address = leader.endpoint.split(':').next().unwrap_or_default();
         let hosts = self.hosts()?;
-        hosts.into_iter().find(|host| host.address().to_string() == address).context("the leader is on no host")
+        hosts
+            .into_iter()
+            .find(|host| host.address().to_string() == address)
+            .context("the leader is on no host")
     }
 
     /// Writes a spec where the CLI can read it.

@@ -1,0 +1,139 @@
+//! The platform's CA and its sealed secrets: opened with this node's seal key, never written in the clear.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster_core::command::{Command, What};
+use muster_core::state::State;
+use muster_model::time::Timestamp;
+use muster_runtime::ca::{Ca, Issued};
+use muster_runtime::clock::SharedClock;
+use muster_runtime::identity::Identity;
+use muster_runtime::seal::SealKey;
+use muster_runtime::secret::Secret;
+
+use crate::init::certificate_life;
+use crate::proposer::Proposer;
+use crate::replica::Replica;
+
+/// Name of the CA's private key among the secrets. The slash at the front keeps it apart from every service's.
+pub const CA_KEY: &str = "/ca-key";
+
+/// Bytes of a generated password before encoding: 192 bits.
+const PASSWORD_BYTES: usize = 24;
+
+/// Opens secrets, makes them, signs certificates.
+#[derive(Clone)]
+pub struct Authority {
+    ca_pem: Arc<str>,
+    seal: Arc<SealKey>,
+    replica: Replica,
+    proposer: Proposer,
+    clock: SharedClock,
+}
+
+impl Authority {
+    /// With this node's seal key.
+    #[must_use]
+    pub fn new(
+        ca_pem: &str,
+        seal: SealKey,
+        replica: Replica,
+        proposer: Proposer,
+        clock: SharedClock,
+    ) -> Self {
+        Self { ca_pem: Arc::from(ca_pem), seal: Arc::new(seal), replica, proposer, clock }
+    }
+
+    /// The CA's certificate.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// What opens secrets; for another coordinator only.
+    #[must_use]
+    pub fn seal_key(&self) -> &Secret<[u8; 32]> {
+        self.seal.secret()
+    }
+
+    /// Opens one secret.
+    ///
+    /// # Errors
+    /// It does not exist, or was sealed with another key.
+    pub fn open(&self, state: &State, name: &str) -> Result<Secret<Vec<u8>>> {
+        let row = state.secrets.get(name).with_context(|| format!("there is no secret {name}"))?;
+        let sealed = STANDARD.decode(&row.sealed).context("a sealed secret is not base64")?;
+        Ok(self.seal.open(&sealed, name.as_bytes())?)
+    }
+
+    /// The command that stores a secret which must not exist yet.
+    ///
+    /// # Errors
+    /// Sealing failed.
+    pub fn seal(&self, name: &str, plain: &[u8]) -> Result<What> {
+        let sealed = STANDARD.encode(self.seal.seal(plain, name.as_bytes())?);
+        Ok(What::PutSecret { name: name.to_owned(), sealed, replaces: 0 })
+    }
+
+    /// The command that stores a new random password. Letters and digits only: it fits into URLs and quoted files.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn make_password(&self, name: &str) -> Result<What> {
+        let mut bytes = zeroize::Zeroizing::new([0_u8; PASSWORD_BYTES]);
+        getrandom::fill(bytes.as_mut()).map_err(std::io::Error::other)?;
+        let text = zeroize::Zeroizing::new(hex::encode(bytes.as_ref()));
+        self.seal(name, text.as_bytes())
+    }
+
+    fn ca(&self) -> Result<Ca> {
+        let key = self.open(&self.replica.state(), CA_KEY)?;
+        let pem = String::from_utf8(key.expose().clone()).context("the CA's key is not text")?;
+        Ok(Ca::from_pem(&self.ca_pem, &Secret::new(pem))?)
+    }
+
+    /// Signs a certificate; it is recorded in the log before it is handed out.
+    ///
+    /// # Errors
+    /// The request is unusable, or the log does not take the record.
+    pub async fn issue(&self, csr_pem: &str, identity: &Identity, actor: &str) -> Result<Issued> {
+        let issued = self.ca()?.issue(csr_pem, identity, certificate_life(), self.clock.now_ms())?;
+        let what = record(&issued);
+        self.proposer.propose(&Command::from_actor(actor, None, what)).await?;
+        Ok(issued)
+    }
+
+    /// The CA's digest, for tokens.
+    ///
+    /// # Errors
+    /// The CA cannot be opened.
+    pub fn ca_digest(&self) -> Result<muster_runtime::keys::CaDigest> {
+        Ok(self.ca()?.digest().clone())
+    }
+
+    /// The time, milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    /// The point `span` from now.
+    #[must_use]
+    pub fn after(&self, span: Duration) -> Timestamp {
+        Timestamp(self.clock.now_ms().saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+fn record(issued: &Issued) -> What {
+    let certificate = &issued.certificate;
+    What::RecordCertificate {
+        serial: certificate.serial.clone(),
+        subject: certificate.identity.uri(),
+        key_digest: certificate.key.to_string(),
+        expires: Timestamp(certificate.not_after.saturating_mul(1000)),
+    }
+}

@@ -1,0 +1,57 @@
+//! Runs the core's reconcilers after every change and on a tick, and makes the secrets that they miss.
+
+use muster_core::facts::needed_secrets;
+use muster_core::reconcile;
+
+use super::{Leader, TICK};
+
+/// Rounds after which it pauses although there is still something to do: a reconciler that never agrees with itself
+/// must not take the whole processor.
+const ROUNDS_MAX: u32 = 200;
+
+impl Leader {
+    pub(super) async fn reconcile(&self) {
+        let mut applied = self.parts.consensus.watch_applied();
+        let mut rounds = 0;
+        loop {
+            applied.mark_unchanged();
+            let busy = self.make_secrets().await | self.step().await;
+            rounds = if busy { rounds + 1 } else { 0 };
+            if rounds > ROUNDS_MAX {
+                tracing::warn!("reconcilers find something to do again and again");
+                tokio::time::sleep(TICK * 4).await;
+                rounds = 0;
+            }
+            if !busy {
+                // Either something changed or time passed; both mean: look again.
+                drop(tokio::time::timeout(TICK, applied.changed()).await);
+            }
+        }
+    }
+
+    /// One round. True = something was agreed on.
+    async fn step(&self) -> bool {
+        let state = self.parts.replica.state();
+        let commands = reconcile::run(&state, self.now());
+        drop(state);
+        let mut busy = false;
+        for command in &commands {
+            busy |= self.propose_command(command).await;
+        }
+        busy
+    }
+
+    async fn make_secrets(&self) -> bool {
+        let names = needed_secrets(&self.parts.replica.state());
+        let mut busy = false;
+        for name in names {
+            match self.parts.authority.make_password(&name) {
+                Ok(what) => busy |= self.propose(what).await,
+                Err(error) => {
+                    tracing::error!(name, error = format!("{error:#}"), "a secret could not be made")
+                }
+            }
+        }
+        busy
+    }
+}

@@ -1,0 +1,244 @@
+//! What operators ask and tell. Reads are linearizable on every coordinator; changes are forwarded to the leader.
+
+mod changes;
+mod streams;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_core::command::Caller;
+use muster_core::state::State;
+use muster_core::view::{self, Local};
+use muster_core::{dry_run, view as views};
+use muster_model::ids::{Name, OperationId};
+use muster_model::spec::PlatformSpec;
+use muster_model::time::Timestamp;
+use muster_model::view::{Diagnostic, PlanView};
+use muster_proto::control as pb;
+use muster_proto::control::control_server::Control;
+use muster_runtime::access;
+use muster_runtime::rpc::SPEC_MAX;
+use serde::Serialize;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::judge::judge;
+use crate::run::Parts;
+use crate::sessions::json;
+use crate::{group, status};
+
+/// Longest wait for a state that reflects everything acknowledged before the call.
+const READ: Duration = Duration::from_secs(5);
+
+type Views = Pin<Box<dyn Stream<Item = Result<pb::View, Status>> + Send>>;
+type Lines = Pin<Box<dyn Stream<Item = Result<pb::LogData, Status>> + Send>>;
+
+/// Serves operators.
+pub struct Controls {
+    parts: Parts,
+}
+
+impl Controls {
+    /// With these parts.
+    #[must_use]
+    pub const fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// The state with everything that was acknowledged before the call.
+    async fn read(&self) -> Result<Arc<State>, Status> {
+        self.parts.consensus.linearizable(READ).await.map_err(|error| status::read(&error))?;
+        Ok(self.parts.replica.state())
+    }
+
+    fn now(&self, state: &State) -> Timestamp {
+        state.at.max(Timestamp(self.parts.clock.now_ms()))
+    }
+
+    fn local(&self, state: &State) -> Local {
+        let shown = |host| self.parts.heard.shown(state, host, &self.parts.clock);
+        Local {
+            now: self.now(state),
+            coordinators: group::views(&self.parts.consensus),
+            liveness: state.hosts.keys().filter_map(|host| Some((host.clone(), shown(host)?))).collect(),
+        }
+    }
+
+    /// Judges a spec text against the present state.
+    fn judge_against(
+        &self,
+        state: &State,
+        yaml: &str,
+    ) -> Result<(Arc<PlatformSpec>, PlanView), Vec<Diagnostic>> {
+        let spec = Arc::new(judge(yaml)?);
+        let plan = dry_run::plan(state, &spec, self.now(state), &group::views(&self.parts.consensus));
+        Ok((spec, plan))
+    }
+}
+
+fn view<T: Serialize>(value: &T) -> Response<pb::View> {
+    Response::new(pb::View { json: json(value) })
+}
+
+fn wrong(found: &[Diagnostic]) -> Response<pb::PlanReply> {
+    Response::new(pb::PlanReply { diagnostics: json(&found), plan: Bytes::new(), index: 0 })
+}
+
+fn planned(plan: &PlanView, index: u64) -> Response<pb::PlanReply> {
+    Response::new(pb::PlanReply { diagnostics: Bytes::new(), plan: json(plan), index })
+}
+
+fn name(field: &str, text: &str) -> Result<Name, Status> {
+    Name::new(text).map_err(|error| Status::invalid_argument(format!("{field}: {error}")))
+}
+
+fn caller(caller: Option<pb::Caller>) -> Option<Caller> {
+    caller.filter(|c| !c.client.is_empty()).map(|c| Caller { client: c.client, serial: c.serial })
+}
+
+fn actor<T>(request: &Request<T>) -> Result<String, Status> {
+    Ok(access::identity(request)?.to_string())
+}
+
+fn limited(yaml: &str) -> Result<(), Status> {
+    if yaml.len() > SPEC_MAX {
+        return Err(Status::invalid_argument(format!(
+            "the file has {} bytes, the limit is {SPEC_MAX}",
+            yaml.len()
+        )));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl Control for Controls {
+    type EventsStream = Views;
+    type LogsStream = Lines;
+    type AuditStream = Views;
+
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::View>, Status> {
+        let only = request.into_inner().service;
+        let state = self.read().await?;
+        let mut platform = view::platform(&state, &self.local(&state))
+            .ok_or_else(|| Status::unavailable("the platform is not ready"))?;
+        if !only.is_empty() {
+            let only = name("service", &only)?;
+            platform.services.retain(|s| s.name == only || s.owner.as_ref() == Some(&only));
+            if platform.services.is_empty() {
+                return Err(Status::not_found(format!("there is no service `{only}`")));
+            }
+        }
+        Ok(view(&platform))
+    }
+
+    async fn plan(&self, request: Request<pb::SpecRequest>) -> Result<Response<pb::PlanReply>, Status> {
+        let request = request.into_inner();
+        limited(&request.yaml)?;
+        let state = self.read().await?;
+        match self.judge_against(&state, &request.yaml) {
+            Ok((_, plan)) => Ok(planned(&plan, 0)),
+            Err(found) => Ok(wrong(&found)),
+        }
+    }
+
+    async fn apply(&self, request: Request<pb::SpecRequest>) -> Result<Response<pb::PlanReply>, Status> {
+        let actor = actor(&request)?;
+        let request = request.into_inner();
+        limited(&request.yaml)?;
+        let state = self.read().await?;
+        let (spec, plan) = match self.judge_against(&state, &request.yaml) {
+            Ok(judged) => judged,
+            Err(found) => return Ok(wrong(&found)),
+        };
+        if !plan.refusals.is_empty() {
+            return Ok(planned(&plan, 0));
+        }
+        let index = self.apply_spec(actor, request, spec).await?;
+        Ok(planned(&plan, index))
+    }
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Result<Response<Views>, Status> {
+        self.read().await?;
+        Ok(Response::new(self.follow_events(request.into_inner())))
+    }
+
+    async fn audit(&self, request: Request<pb::EventsRequest>) -> Result<Response<Views>, Status> {
+        let state = self.read().await?;
+        Ok(Response::new(streams::audit(&state, &request.into_inner())))
+    }
+
+    async fn logs(&self, request: Request<pb::LogsRequest>) -> Result<Response<Lines>, Status> {
+        self.member_logs(request.into_inner()).await
+    }
+
+    async fn set_scheduling(
+        &self,
+        request: Request<pb::SetSchedulingRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.schedule(actor, request.into_inner()).await
+    }
+
+    async fn start_operation(
+        &self,
+        request: Request<pb::StartOperationRequest>,
+    ) -> Result<Response<pb::Started>, Status> {
+        let actor = actor(&request)?;
+        self.start(actor, request.into_inner()).await
+    }
+
+    async fn steer_operation(
+        &self,
+        request: Request<pb::SteerOperationRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.steer(actor, request.into_inner()).await
+    }
+
+    async fn operation(&self, request: Request<pb::OperationRequest>) -> Result<Response<pb::View>, Status> {
+        let id = OperationId(request.into_inner().operation);
+        let state = self.read().await?;
+        let row = state.operations.get(&id);
+        let row = row.ok_or_else(|| Status::not_found(format!("there is no operation {id}")))?;
+        Ok(view(&views::operation(id, row)))
+    }
+
+    async fn operations(
+        &self,
+        request: Request<pb::OperationsRequest>,
+    ) -> Result<Response<pb::View>, Status> {
+        let state = self.read().await?;
+        Ok(view(&views::operations(&state, request.into_inner().ended_too)))
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<pb::RemoveServiceRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.remove(actor, request.into_inner()).await
+    }
+
+    async fn conn(&self, request: Request<pb::ConnRequest>) -> Result<Response<pb::View>, Status> {
+        let state = self.read().await?;
+        self.connections(&state, &request.into_inner())
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Result<Response<pb::Token>, Status> {
+        let actor = actor(&request)?;
+        self.token(actor, request.into_inner()).await
+    }
+
+    async fn issue_operator(
+        &self,
+        request: Request<pb::IssueOperatorRequest>,
+    ) -> Result<Response<pb::Issued>, Status> {
+        let actor = actor(&request)?;
+        self.issue(actor, request.into_inner()).await
+    }
+}

@@ -1,0 +1,311 @@
+//! Operators' changes: each becomes one command, with the caller's name and the number of the call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::command::{Command, Reply, Verb, What};
+use muster_core::drill::DrillSpec;
+use muster_core::state::{OperationKind, State, TokenRole};
+use muster_core::view::endpoints;
+use muster_model::ids::{LogIndex, Name, OperationId};
+use muster_model::spec::PlatformSpec;
+use muster_model::view::Scheduling;
+use muster_proto::control as pb;
+use muster_runtime::identity::{Identity, Role};
+use muster_runtime::token::{JoinToken, TokenKind};
+use serde::Serialize;
+use tonic::{Response, Status};
+
+use super::{Controls, caller, name, view};
+use crate::{group, status};
+
+/// Life of a join token unless told otherwise.
+const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Longest life of a join token.
+const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A way to connect, as `muster conn` prints it.
+#[derive(Debug, Serialize)]
+struct Connection {
+    role: String,
+    url: String,
+}
+
+impl Controls {
+    async fn propose(&self, actor: String, from: Option<pb::Caller>, what: What) -> Result<Reply, Status> {
+        let command = Command::from_actor(actor, caller(from), what);
+        self.parts.proposer.propose(&command).await.map_err(|error| status::change(&error))
+    }
+
+    pub(super) async fn apply_spec(
+        &self,
+        actor: String,
+        request: pb::SpecRequest,
+        spec: Arc<PlatformSpec>,
+    ) -> Result<u64, Status> {
+        let at = (request.at > 0).then_some(LogIndex(request.at));
+        let what = What::ApplySpec { spec, yaml: Arc::from(request.yaml), at };
+        Ok(self.propose(actor, request.caller, what).await?.index.0)
+    }
+
+    pub(super) async fn schedule(
+        &self,
+        actor: String,
+        request: pb::SetSchedulingRequest,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let state = self.read().await?;
+        let host = name("host", &request.host)?;
+        let (id, _) =
+            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
+        let scheduling = match request.scheduling.as_str() {
+            "open" => Scheduling::Open,
+            "cordoned" => Scheduling::Cordoned,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "scheduling: `{other}` is not `open` or `cordoned`"
+                )));
+            }
+        };
+        let what = What::SetScheduling { host: id.clone(), scheduling };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+    }
+
+    pub(super) async fn start(
+        &self,
+        actor: String,
+        request: pb::StartOperationRequest,
+    ) -> Result<Response<pb::Started>, Status> {
+        let state = self.read().await?;
+        let service = name("service", &request.service)?;
+        if !state.services.contains_key(&service) {
+            return Err(Status::not_found(format!("there is no service `{service}`")));
+        }
+        if request.kind == "update" && !request.argument.is_empty() {
+            return self.change_image(actor, request, &state, &service).await;
+        }
+        let kind = kind_of(&request, &service)?;
+        let what = What::StartOperation { service, kind, seen: None };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(started(&reply))
+    }
+
+    /// `update --image` is an apply of the present spec with one field changed; the update follows from it.
+    async fn change_image(
+        &self,
+        actor: String,
+        request: pb::StartOperationRequest,
+        state: &State,
+        service: &Name,
+    ) -> Result<Response<pb::Started>, Status> {
+        let platform =
+            state.platform.as_ref().ok_or_else(|| Status::unavailable("the platform is not ready"))?;
+        let mut spec = PlatformSpec::clone(&platform.spec);
+        let row = spec.services.get_mut(service).ok_or_else(|| {
+            Status::failed_precondition(format!(
+                "`{service}` is not written in the spec: update the service that it belongs to"
+            ))
+        })?;
+        row.settings.insert("image".to_owned(), request.argument.clone().into());
+        // JSON is YAML: the stored text stays a spec file that `apply` would accept.
+        let yaml =
+            serde_json::to_string_pretty(&spec).map_err(|error| Status::internal(error.to_string()))?;
+        let (spec, plan) = self.judge_against(state, &yaml).map_err(|found| {
+            let lines: Vec<String> =
+                found.iter().map(|d| format!("{}: {}; {}", d.path, d.message, d.help)).collect();
+            Status::invalid_argument(lines.join("\n"))
+        })?;
+        if let Some(refusal) = plan.refusals.first() {
+            return Err(Status::failed_precondition(refusal.clone()));
+        }
+        let apply = pb::SpecRequest { caller: request.caller, yaml, at: state.index.0 };
+        self.apply_spec(actor, apply, spec).await?;
+        self.wait_for_update(service).await
+    }
+
+    /// The reconcilers start the update; the caller wants its number.
+    async fn wait_for_update(&self, service: &Name) -> Result<Response<pb::Started>, Status> {
+        for _ in 0..30 {
+            let state = self.read().await?;
+            if let Some((id, _)) = state.holder(service) {
+                return Ok(Response::new(pb::Started { operation: id.0 }));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // The image was the same already: nothing to do.
+        Ok(Response::new(pb::Started { operation: 0 }))
+    }
+
+    pub(super) async fn steer(
+        &self,
+        actor: String,
+        request: pb::SteerOperationRequest,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let verb = match request.verb.as_str() {
+            "continue" => Verb::Continue,
+            "cancel" => Verb::Cancel,
+            "fault-done" => Verb::FaultDone,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "verb: `{other}` is not `continue`, `cancel` or `fault-done`"
+                )));
+            }
+        };
+        let what = What::SteerOperation { operation: OperationId(request.operation), verb };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+    }
+
+    pub(super) async fn remove(
+        &self,
+        actor: String,
+        request: pb::RemoveServiceRequest,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let service = name("service", &request.service)?;
+        let what = What::RemoveService { service, destroy: request.destroy_data };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+    }
+
+    pub(super) fn connections(
+        &self,
+        state: &State,
+        request: &pb::ConnRequest,
+    ) -> Result<Response<pb::View>, Status> {
+        let service = name("service", &request.service)?;
+        if !state.services.contains_key(&service) {
+            return Err(Status::not_found(format!("there is no service `{service}`")));
+        }
+        let user = (!request.user.is_empty()).then_some(request.user.as_str());
+        let mut found = Vec::new();
+        for endpoint in endpoints(state, &service, user) {
+            let url = self.with_passwords(state, &endpoint.url)?;
+            found.push(Connection { role: endpoint.role, url });
+        }
+        if found.is_empty() {
+            return Err(Status::failed_precondition(format!(
+                "`{service}` offers no connections, or none to this user"
+            )));
+        }
+        Ok(view(&found))
+    }
+
+    /// Puts passwords where a connection string names them.
+    fn with_passwords(&self, state: &State, text: &str) -> Result<String, Status> {
+        let mut parts = text.split("${secret:");
+        let mut url = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (name, rest) =
+                part.split_once('}').ok_or_else(|| Status::internal("a connection string is malformed"))?;
+            let secret = self
+                .parts
+                .authority
+                .open(state, name)
+                .map_err(|error| Status::internal(format!("{error:#}")))?;
+            url.push_str(&String::from_utf8_lossy(secret.expose()));
+            url.push_str(rest);
+        }
+        Ok(url)
+    }
+
+    pub(super) async fn token(
+        &self,
+        actor: String,
+        request: pb::CreateTokenRequest,
+    ) -> Result<Response<pb::Token>, Status> {
+        let (kind, role) = match request.role.as_str() {
+            "host" => (TokenKind::Host, TokenRole::Host),
+            "coordinator" => (TokenKind::Coordinator, TokenRole::Coordinator),
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "role: `{other}` is not `host` or `coordinator`"
+                )));
+            }
+        };
+        let life = Duration::from_secs(u64::from(request.life_seconds));
+        let life = if life.is_zero() { TOKEN_LIFE } else { life };
+        if life > TOKEN_LIFE_MAX {
+            return Err(Status::invalid_argument("life: a join token lives at most 24 hours"));
+        }
+        let authority = &self.parts.authority;
+        let ca = authority.ca_digest().map_err(|error| status::internal(&error))?;
+        let token = JoinToken::generate(kind, ca).map_err(|error| Status::internal(error.to_string()))?;
+        let expires = authority.after(life);
+        let what = What::CreateToken { hash: token.hash().to_string(), role, expires };
+        self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Token {
+            token: token.reveal().expose().clone(),
+            expires_at_ms: expires.0,
+            coordinators: group::endpoints(&self.parts.consensus),
+        }))
+    }
+
+    pub(super) async fn issue(
+        &self,
+        actor: String,
+        request: pb::IssueOperatorRequest,
+    ) -> Result<Response<pb::Issued>, Status> {
+        let who = name("name", &request.name)?;
+        let role: Role =
+            request.role.parse().map_err(|error| Status::invalid_argument(format!("role: {error}")))?;
+        if !matches!(role, Role::Admin | Role::Operator | Role::Viewer) {
+            return Err(Status::invalid_argument(
+                "role: only admin, operator and viewer are operators' roles",
+            ));
+        }
+        let state = self.read().await?;
+        let platform =
+            state.platform.as_ref().ok_or_else(|| Status::unavailable("the platform is not ready"))?;
+        let identity = Identity { platform: platform.name.clone(), role, id: who.clone(), name: who };
+        let issued = self.parts.authority.issue(&request.csr_pem, &identity, &actor).await;
+        let issued = issued.map_err(|error| status::internal(&error))?;
+        Ok(Response::new(pb::Issued {
+            certificate_pem: issued.pem,
+            ca_pem: self.parts.authority.ca_pem().to_owned(),
+        }))
+    }
+}
+
+fn started(reply: &Reply) -> Response<pb::Started> {
+    Response::new(pb::Started { operation: reply.operation.unwrap_or_default().0 })
+}
+
+fn kind_of(request: &pb::StartOperationRequest, service: &Name) -> Result<OperationKind, Status> {
+    let slot = match request.slot.as_str() {
+        "" => None,
+        text => {
+            let index = text.rsplit('/').next().unwrap_or_default().parse();
+            Some(
+                index
+                    .map_err(|_| Status::invalid_argument(format!("slot: `{text}` is not a slot number")))?,
+            )
+        }
+    };
+    match request.kind.as_str() {
+        "switchover" => Ok(OperationKind::Switchover { to: slot }),
+        "restart" => Ok(OperationKind::Restart { slot }),
+        "update" => Ok(OperationKind::Update),
+        "rollback" => Ok(OperationKind::Rollback),
+        "drill" => drill(&request.argument, service),
+        other => Err(Status::invalid_argument(format!("kind: `{other}` is not an operation"))),
+    }
+}
+
+fn drill(yaml: &str, service: &Name) -> Result<OperationKind, Status> {
+    let parsed = muster_spec::parse_document::<DrillSpec>(yaml).map_err(|found| {
+        let lines: Vec<String> =
+            found.iter().map(|d| format!("line {}: {}: {}; {}", d.line, d.path, d.message, d.help)).collect();
+        Status::invalid_argument(lines.join("\n"))
+    });
+    let (spec, _) = parsed?;
+    if spec.service != *service {
+        return Err(Status::invalid_argument(format!(
+            "the drill is for `{}`, not for `{service}`",
+            spec.service
+        )));
+    }
+    match spec.problem() {
+        Some(problem) => Err(Status::invalid_argument(problem)),
+        None => Ok(OperationKind::Drill(Box::new(spec))),
+    }
+}

@@ -1,0 +1,224 @@
+//! The table of scenarios: each once for the test run, each many times for `tests/show`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::platform::Platform;
+use crate::scenarios as s;
+use crate::tally;
+
+/// One thing that is shown on a real platform. Its samples are what a client saw; an error is a wrong result.
+pub struct Scenario {
+    /// Its name, also that of its item.
+    pub name: &'static str,
+    /// One sentence.
+    pub what: &'static str,
+    /// Runs by which `tests/show` shows it, unless told otherwise.
+    pub runs: u32,
+    /// Part of the test run.
+    pub in_ci: bool,
+    /// Does it once.
+    pub act: fn(&Platform) -> Result<Value>,
+}
+
+/// In the order of the test run: later ones rely on what earlier ones brought up.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "up",
+        what: "hosts, coordinators, agents, an app applied, status and logs",
+        runs: 1,
+        in_ci: true,
+        act: s::first::up,
+    },
+    Scenario {
+        name: "leader-killed-in-apply",
+        what: "an apply goes on when the leading coordinator dies",
+        runs: 1,
+        in_ci: true,
+        act: s::first::leader_killed_in_apply,
+    },
+    Scenario {
+        name: "bootstrap",
+        what: "PostgreSQL forms and all members stream",
+        runs: 1,
+        in_ci: true,
+        act: s::postgres::bootstrap,
+    },
+    Scenario {
+        name: "audiences",
+        what: "only declared audiences reach a port, on the same host and on another",
+        runs: 1,
+        in_ci: true,
+        act: s::network::audiences,
+    },
+    Scenario {
+        name: "repair",
+        what: "removed containers, networks, files and rules are back within 10 s",
+        runs: 1,
+        in_ci: true,
+        act: s::repair::repair,
+    },
+    Scenario {
+        name: "kill-primary",
+        what: "the primary's container killed: gap, losses, who acted",
+        runs: 10,
+        in_ci: true,
+        act: s::drills::kill_primary,
+    },
+    Scenario {
+        name: "kill-primary-held",
+        what: "the same with its restart made impossible",
+        runs: 5,
+        in_ci: false,
+        act: s::drills::kill_primary_held,
+    },
+    Scenario {
+        name: "switchover",
+        what: "the leading role moves by command",
+        runs: 5,
+        in_ci: true,
+        act: s::update::switchover,
+    },
+    Scenario {
+        name: "rolling-update",
+        what: "a new image under load, the coordinators' leader killed in the middle",
+        runs: 3,
+        in_ci: true,
+        act: s::update::rolling_update,
+    },
+    Scenario {
+        name: "broken-image",
+        what: "an image that never becomes healthy pauses the update; rollback works",
+        runs: 1,
+        in_ci: true,
+        act: s::update::broken_image,
+    },
+    Scenario {
+        name: "kill-host",
+        what: "the primary's host loses power and returns",
+        runs: 5,
+        in_ci: true,
+        act: s::drills::kill_host,
+    },
+    Scenario {
+        name: "headless",
+        what: "no coordinator: a replica killed, a host power-cycled, databases come back",
+        runs: 1,
+        in_ci: true,
+        act: s::faults::headless,
+    },
+    Scenario {
+        name: "engine-frozen",
+        what: "dockerd of the primary's host frozen: nothing moves, status says it",
+        runs: 1,
+        in_ci: true,
+        act: s::faults::engine_frozen,
+    },
+    Scenario {
+        name: "partition",
+        what: "the primary's host cut off: never two writers, nothing acknowledged is lost",
+        runs: 1,
+        in_ci: true,
+        act: s::faults::partition,
+    },
+    Scenario {
+        name: "identity",
+        what: "wrong tokens and certificates are refused and audited",
+        runs: 1,
+        in_ci: true,
+        act: s::identity::identity,
+    },
+    Scenario { name: "down", what: "nothing of ours is left", runs: 1, in_ci: true, act: s::first::down },
+];
+
+/// Lists what can be shown.
+pub fn items() {
+    for scenario in ALL {
+        println!("{:<24} {} ({} runs)", scenario.name, scenario.what, scenario.runs);
+    }
+}
+
+/// Every scenario once. True = none failed.
+///
+/// # Errors
+/// The environment is unusable.
+pub fn run(names: &[String], keep: bool) -> Result<bool> {
+    let platform = Platform::from_env()?;
+    platform.testbed.down(false, false).context("clearing an earlier run")?;
+    let wanted = |scenario: &&Scenario| {
+        if names.is_empty() { scenario.in_ci } else { names.iter().any(|name| name == scenario.name) }
+    };
+    let (mut passed, mut failed) = (0, Vec::new());
+    for scenario in ALL.iter().filter(wanted) {
+        println!("== {}: {}", scenario.name, scenario.what);
+        let begin = Instant::now();
+        match (scenario.act)(&platform) {
+            Ok(samples) => {
+                passed += 1;
+                println!("   PASSED in {:.1} s {samples}", begin.elapsed().as_secs_f64());
+            }
+            Err(error) => {
+                failed.push(scenario.name);
+                println!("   FAILED after {:.1} s: {error:#}", begin.elapsed().as_secs_f64());
+                explain(&platform);
+            }
+        }
+    }
+    if !keep {
+        platform.testbed.down(false, false)?;
+    }
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+    }
+    println!("{passed} passed, {} failed, 0 skipped", failed.len());
+    Ok(failed.is_empty() && passed > 0)
+}
+
+/// What a person would look at first after a failure.
+fn explain(platform: &Platform) {
+    for arguments in [&["status"][..], &["events", "--tail", "40"], &["op", "ls"]] {
+        match platform.cli.output(arguments) {
+            Ok(out) => {
+                println!("--- muster {}", arguments.join(" "));
+                println!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            }
+            Err(error) => println!("--- muster {}: {error:#}", arguments.join(" ")),
+        }
+    }
+}
+
+/// One scenario many times, on a platform that is brought up when it is not there. True = every run was right.
+///
+/// # Errors
+/// The item does not exist, or the platform does not come up.
+pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> Result<bool> {
+    let scenario = ALL.iter().find(|scenario| scenario.name == item);
+    let scenario = scenario.with_context(|| format!("no item {item}; `tests/show` lists them"))?;
+    let platform = Platform::from_env()?;
+    if !matches!(item, "up" | "down") {
+        platform.up()?;
+        s::postgres::bootstrap(&platform)?;
+    }
+    let runs = runs.unwrap_or(scenario.runs);
+    let mut wrong = 0;
+    for run in 1..=runs {
+        let result = (scenario.act)(&platform);
+        let (samples, verdict) = match &result {
+            Ok(samples) => (samples.clone(), "ok".to_owned()),
+            Err(error) => (json!({}), format!("wrong: {error:#}")),
+        };
+        wrong += u32::from(result.is_err());
+        println!("{item} run {run} of {runs}: {verdict} {samples}");
+        if let Some(tally) = tally {
+            tally::append(tally, item, run, &samples, &verdict)?;
+        }
+    }
+    if !keep {
+        platform.testbed.down(false, false)?;
+    }
+    println!("{} passed, {wrong} failed, 0 skipped", runs - wrong);
+    Ok(wrong == 0 && runs > 0)
+}

@@ -1,0 +1,11 @@
+//! What is shown on a real platform: one file per subject.
+
+pub mod drills;
+pub mod faults;
+pub mod first;
+pub mod identity;
+pub mod network;
+pub mod postgres;
+pub mod quickstart;
+pub mod repair;
+pub mod update;

@@ -1,0 +1,104 @@
+//! A client that writes steadily and keeps a ledger, in the network of a host of our choice.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use muster_testbed::Host;
+use serde_json::{Value, json};
+
+use crate::clock::{now_ms, wait};
+use crate::platform::{Platform, exec};
+
+/// Longest time until it writes steadily.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// A running writer.
+pub struct Writer {
+    host: Host,
+    child: std::process::Child,
+    config: String,
+    port: u16,
+}
+
+impl Writer {
+    /// Starts it on a host, against connection strings with passwords.
+    ///
+    /// # Errors
+    /// It does not start, or does not write steadily.
+    pub fn start(host: Host, name: &str, endpoints: &[String], port: u16) -> Result<Self> {
+        let run = format!("{name}-{}", now_ms());
+        let config = format!("/var/lib/muster/{run}.json");
+        let body = json!({
+            "engine": "postgres",
+            "endpoints": endpoints,
+            "run": run,
+            "ledger": format!("/var/lib/muster/{run}.ledger"),
+            "listen": format!("127.0.0.1:{port}"),
+            "writes_per_second": 40,
+        });
+        exec(&host, &["sh", "-c", &format!("umask 077; printf '%s' '{body}' > {config}")])?;
+        let words = ["/usr/local/lib/muster/muster-writer", "run", "--config", &config];
+        let child = host.spawn(&words, &format!("{name}.log"))?;
+        Ok(Self { host, child, config, port })
+    }
+
+    /// Waits until it is acknowledged steadily.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub fn wait_steady(&self) -> Result<()> {
+        wait("steady writes", STEADY, || {
+            let status = self.status()?;
+            ensure!(status["steady"] == true, "{status}");
+            Ok(())
+        })
+    }
+
+    fn status(&self) -> Result<Value> {
+        let url = format!("http://127.0.0.1:{}/status", self.port);
+        let out = exec(&self.host, &["curl", "-fsS", "-m", "2", &url])?;
+        serde_json::from_str(&out).with_context(|| format!("status {out}"))
+    }
+
+    /// Stops it and compares its ledger with the database.
+    ///
+    /// # Errors
+    /// It does not stop, or the database cannot be read.
+    pub fn finish(mut self) -> Result<Value> {
+        exec(&self.host, &["pkill", "-TERM", "-f", &format!("muster-writer run --config {}", self.config)])?;
+        for _ in 0..100 {
+            if self.child.try_wait()?.is_some() {
+                break;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        let words = ["/usr/local/lib/muster/muster-writer", "verify", "--config", &self.config];
+        let out = self.host.exec_within(&words, Duration::from_secs(60))?;
+        ensure!(out.success(), "verify: {}{}", out.stdout, out.stderr);
+        serde_json::from_str(&out.stdout).with_context(|| format!("verify said {}", out.stdout))
+    }
+}
+
+/// Connection strings of a service by role, with passwords.
+///
+/// # Errors
+/// The service has none.
+pub fn connections(platform: &Platform, role: &str) -> Result<Vec<String>> {
+    let endpoints: Vec<Value> = platform.cli.json(&["conn", platform.settings.service.as_str()])?;
+    let urls = endpoints.iter().filter(|endpoint| endpoint["role"] == role);
+    let urls: Vec<String> = urls.filter_map(|endpoint| endpoint["url"].as_str().map(str::to_owned)).collect();
+    ensure!(!urls.is_empty(), "no connection string for {role} in {endpoints:?}");
+    Ok(urls)
+}
+
+/// Nothing acknowledged may be missing, and enough must have been acknowledged for that to mean something.
+///
+/// # Errors
+/// Something is missing, or too little was written.
+pub fn judge_losses(summary: &Value, acked_min: u64) -> Result<()> {
+    let number = |key: &str| summary[key].as_u64().with_context(|| format!("no {key} in {summary}"));
+    ensure!(number("acked_lost_count")? == 0, "acknowledged rows are lost: {summary}");
+    ensure!(number("acked")? >= acked_min, "only {} rows acknowledged, {acked_min} needed", number("acked")?);
+    Ok(())
+}
