@@ -1,6 +1,8 @@
 //! The network of a host for real: kernel namespaces as members, nftables and iptables as they are, only the Docker
 //! Engine replaced by one that makes bridges with `ip`. Needs root; says so loudly when it cannot run.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
