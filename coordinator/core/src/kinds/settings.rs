@@ -76,6 +76,14 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// A number within these bounds that must be written.
+    pub fn required_number(&mut self, key: &'static str, least: u64, most: u64) -> Option<u64> {
+        if self.map.contains_key(key) {
+            return self.number(key, least, most);
+        }
+        self.required(key, &format!("write a whole number from {least} to {most}"))
+    }
+
     /// A mapping below `key`.
     pub fn section<T>(
         &mut self,
@@ -88,7 +96,7 @@ impl<'a> Fields<'a> {
             Value::Object(map) => {
                 let mut fields = Fields::below(self.path(key), map);
                 let value = read(&mut fields);
-                self.problems.extend(fields.finish());
+                self.problems.extend(fields.end(value.is_some()));
                 value
             }
             _ => {
@@ -124,8 +132,9 @@ impl<'a> Fields<'a> {
             let at = self.path(&format!("{key}.{index}"));
             if let Value::Object(map) = element {
                 let mut fields = Fields::below(at, map);
-                values.extend(read(&mut fields));
-                self.problems.extend(fields.finish());
+                let value = read(&mut fields);
+                self.problems.extend(fields.end(value.is_some()));
+                values.extend(value);
             } else {
                 self.problems.push(Problem {
                     path: at,
@@ -135,6 +144,11 @@ impl<'a> Fields<'a> {
             }
         }
         values
+    }
+
+    /// The mistakes in a mapping below; after one that ended the reading, unread fields are not unknown ones.
+    fn end(self, read_to_the_end: bool) -> Vec<Problem> {
+        if read_to_the_end || self.problems.is_empty() { self.finish() } else { self.problems }
     }
 
     /// The mistakes, fields that nobody asked for among them.

@@ -237,7 +237,7 @@ fn read_volumes(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Vec<Ap
 fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
     let mut seen = BTreeSet::new();
     fields.list("ports", LIST_MAX, "write a list of {port, audience}", |entry| {
-        let port = entry.number("port", 1, 65_535);
+        let port = entry.required_number("port", 1, 65_535);
         let protocol: Protocol = entry.get("protocol", "write tcp or udp").unwrap_or_default();
         let audience: Option<Audience> = entry.get("audience", "write network, members or public");
         let help = "write address:port of the host, for example 0.0.0.0:8080";
@@ -255,10 +255,7 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
             (_, Some(address)) if address.port() == 0 => entry.problem("publish", "port 0 is no port", help),
             _ => {}
         }
-        let port = port.or_else(|| {
-            entry.required::<u16>("port", "write the port").map(u64::from);
-            None
-        })? as u16;
+        let port = port? as u16;
         if !seen.insert((port, protocol)) {
             entry.problem("port", format!("{port} is there twice"), "remove one of them");
         }
@@ -268,9 +265,8 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
 
 fn read_probe(fields: &mut Fields<'_>) -> Option<(AppProbe, u64, u64)> {
     fields.section("probe", "write {http: {port, path}}, {tcp: {port}} or {exec: {argv}}", |probe| {
-        let port_help = "write the port";
         let http = probe.section("http", "write {port, path}", |http| {
-            let port: u16 = http.required("port", port_help)?;
+            let port = http.required_number("port", 1, 65_535)? as u16;
             let path: String =
                 http.get("path", "write a path, for example /healthz").unwrap_or_else(|| "/".to_owned());
             if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
@@ -279,7 +275,7 @@ fn read_probe(fields: &mut Fields<'_>) -> Option<(AppProbe, u64, u64)> {
             Some(AppProbe::Http { port, path })
         });
         let tcp = probe.section("tcp", "write {port}", |tcp| {
-            Some(AppProbe::Tcp { port: tcp.required("port", port_help)? })
+            Some(AppProbe::Tcp { port: tcp.required_number("port", 1, 65_535)? as u16 })
         });
         let exec = probe.section("exec", "write {argv: [PROGRAM, ...]}", |exec| {
             let argv: Vec<String> = exec.required("argv", "write a list of program and arguments")?;

@@ -88,7 +88,9 @@ impl Kind for Postgres {
             apart_from: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
-            exclusive: true,
+            // Patroni's lock decides who writes, and a replacement has a name of its own: a lost replica may be
+            // replaced while the old one is only silent. A single member is the only copy.
+            exclusive: settings.mode == Mode::Single,
         }
     }
 
