@@ -8,9 +8,7 @@ use ipnet::Ipv4Net;
 use muster_model::network::NetworkPlan;
 
 use super::names::{DEVICE, bridge, engine_network};
-
-/// Label that marks a network as ours; its value is the platform's id.
-pub const LABEL: &str = "muster.platform";
+use crate::runtime::LABEL_PLATFORM;
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
@@ -74,7 +72,7 @@ pub fn wanted(plan: &NetworkPlan, platform: &str) -> Result<EngineNetwork, Strin
         id: String::new(),
         name: engine_network(&plan.name),
         driver: "bridge".to_owned(),
-        labels: [(LABEL.to_owned(), platform.to_owned())].into(),
+        labels: [(LABEL_PLATFORM.to_owned(), platform.to_owned())].into(),
         subnets: vec![plan.subnet.trunc()],
         gateway: Some(plan.gateway),
         range: Some(tail(*last)),
@@ -91,7 +89,7 @@ impl EngineNetwork {
     /// The platform that it belongs to.
     #[must_use]
     pub fn platform(&self) -> Option<&str> {
-        self.labels.get(LABEL).map(String::as_str)
+        self.labels.get(LABEL_PLATFORM).map(String::as_str)
     }
 
     /// Its bridge.
