@@ -36,7 +36,7 @@ pub struct Status {
     pub applied: u64,
     /// Last index in the newest snapshot, 0 when there is none.
     pub snapshot: u64,
-    /// New entries are refused here until space returns.
+    /// There is no space for more log: entries are refused here, at once or soon, until there is.
     pub disk_full: bool,
     pub members: Vec<Member>,
 }
@@ -90,8 +90,11 @@ impl Consensus {
     /// Takes a node out, whether voter or learner. The node itself is not told: stop it.
     ///
     /// # Errors
-    /// See [`ChangeError`]; only the leader can, and not the last voter.
+    /// See [`ChangeError`]; only the leader can, and not itself: it hands leadership over first.
     pub async fn remove(&self, id: NodeId, within: Duration) -> Result<(), ChangeError> {
+        if id == self.core.id {
+            return Err(ChangeError::Refused("a node does not remove itself: let another lead first".into()));
+        }
         let status = self.status();
         let Some(member) = status.members.iter().find(|member| member.node.id == id) else {
             return Err(ChangeError::Refused(format!("there is no node {id}")));
@@ -116,10 +119,10 @@ impl Consensus {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(RaftError::Fatal(_))) => Err(ChangeError::Stopped),
             Ok(Err(RaftError::APIError(error))) => Err(match error {
-                ClientWriteError::ForwardToLeader(forward) => {
-                    ChangeError::NotLeader { leader: forward.leader_id }
+                // It was the leader a moment ago, and the first of two steps may have been done.
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => {
+                    ChangeError::Unknown
                 }
-                ClientWriteError::LogEntryDiscarded(_) => ChangeError::Unknown,
                 ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
                 ) => ChangeError::Busy,
@@ -184,7 +187,7 @@ impl Consensus {
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: *self.core.applied.borrow(),
             snapshot: metrics.snapshot.as_ref().map_or(0, |id| id.index),
-            disk_full: !self.core.log.admits(CHANGE_BYTES),
+            disk_full: self.core.log.short_of_space(),
             members,
         }
     }

@@ -9,7 +9,8 @@ use crate::config::SnapshotPolicy;
 use crate::log::LogStore;
 use crate::node::Raft;
 
-const TICK: Duration = Duration::from_millis(500);
+/// Short, because large entries fill the memory quickly.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Triggers snapshots by count, bytes and time until Raft ends.
 pub(crate) async fn snapshots(raft: Raft, log: LogStore, policy: SnapshotPolicy) {

@@ -79,6 +79,11 @@ impl LogStore {
         self.shared.gauge.room.load(Ordering::Relaxed) >= wanted
     }
 
+    /// Whether the disk has no space for the log's next segment.
+    pub fn short_of_space(&self) -> bool {
+        self.shared.gauge.short.load(Ordering::Relaxed)
+    }
+
     /// See [`Memory::bytes_after`].
     pub fn bytes_after(&self, index: u64) -> u64 {
         lock(&self.shared.memory).bytes_after(index)

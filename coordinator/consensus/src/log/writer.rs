@@ -66,6 +66,8 @@ pub(crate) struct Gauge {
     pub room: AtomicU64,
     /// Bytes of entries that wait to be written.
     pub queued: AtomicU64,
+    /// The next segment could not be allocated.
+    pub short: AtomicBool,
     pub stopping: AtomicBool,
 }
 
@@ -153,8 +155,7 @@ impl Writer {
     /// Runs until the last sender is gone. `failure` gets the reason when the disk fails.
     pub fn run(mut self, commands: &Receiver<Command>, failure: &watch::Sender<Option<String>>) {
         if let Err(error) = self.serve(commands) {
-            let file = self.disk.describe(&frame::name(self.tail.segment));
-            let reason = format!("log {file} at offset {}: {error}", self.tail.offset);
+            let reason = error.to_string();
             tracing::error!(reason, "the log cannot be written any more");
             failure.send_if_modified(|known| {
                 let first = known.is_none();
@@ -225,6 +226,7 @@ impl Writer {
             self.committed_unwritten = false;
         }
         let result = if group.body.is_empty() { Ok(()) } else { self.write(&group) };
+        let result = result.map_err(|error| self.located(&error));
         self.gauge.queued.fetch_sub(group.queued, Ordering::Relaxed);
         self.publish_room();
         for done in group.done {
@@ -235,10 +237,16 @@ impl Writer {
         }
         result?;
         if group.purge {
-            self.delete_purged()?;
+            self.delete_purged().map_err(|error| self.located(&error))?;
         }
         self.prepare_spare();
         Ok(())
+    }
+
+    /// The error with the place an operator has to look at.
+    fn located(&self, error: &io::Error) -> io::Error {
+        let file = self.disk.describe(&frame::name(self.tail.segment));
+        io::Error::new(error.kind(), format!("log {file} at offset {}: {error}", self.tail.offset))
     }
 
     fn write(&mut self, group: &Group) -> io::Result<()> {
@@ -318,6 +326,7 @@ impl Writer {
     }
 
     fn publish_room(&self) {
+        self.gauge.short.store(self.spare.is_none(), Ordering::Relaxed);
         let room = match &self.spare {
             Some(_) => self.sizes.segment.saturating_sub(HEADER + frame::frame_size(256)),
             None => self.tail.length.saturating_sub(self.tail.offset),
