@@ -27,3 +27,6 @@ pub mod state;
 pub mod survive;
 pub mod version;
 pub mod view;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Drills: refused when unsafe, measured, always undone.
+
+use muster_model::view::OperationState;
+
+use super::*;
+use crate::command::Verb;
+use crate::drill::{DrillSpec, refusal};
+use crate::state::OperationKind;
+
+fn drill(fault: &str) -> DrillSpec {
+    serde_json::from_value(serde_json::json!({
+        "drill": 1, "name": "test", "service": "pg-main", "fault": fault, "thresholds": { "rto": "2500ms", "lost": 0 }
+    }))
+    .unwrap()
+}
+
+fn start(world: &mut World, fault: &str) -> u64 {
+    let kind = OperationKind::Drill(Box::new(drill(fault)));
+    world.must(What::StartOperation { service: name("pg-main"), kind, seen: None }).operation.unwrap().0
+}
+
+#[test]
+fn a_drill_places_its_writer_elsewhere_reports_and_removes_it() {
+    let mut world = World::with_postgres();
+    let id = start(&mut world, "kill-container");
+    world.run_until("the writer runs", |s| {
+        s.members.values().any(|m| m.slot.service.as_str() == "drill-1" && m.started)
+    });
+    let target = world.state.members[&world.leaders[&name("pg-main")]].host.clone();
+    let writer = world.state.members.values().find(|m| m.slot.service.as_str() == "drill-1").unwrap();
+    assert_ne!(writer.host, target);
+    assert_eq!(world.await_end(id), OperationState::Done);
+    assert!(world.state.services.keys().all(|name| !name.as_str().starts_with("drill-")));
+    let report = &world.state.drills[0].report;
+    assert_eq!(report["passed"], true, "{report:#}");
+    assert_eq!((report["lost"].as_u64(), report["rto_ms"].as_u64()), (Some(0), Some(900)));
+    assert_eq!(report["acted"], "restart in place");
+}
+
+#[test]
+fn a_host_drill_waits_for_the_one_who_cuts_the_power() {
+    let mut world = World::with_postgres();
+    let id = start(&mut world, "kill-host");
+    world.run_until("waits", |s| s.operations[&OperationId(id)].status.contains("cut the power of host"));
+    world.must(What::SteerOperation { operation: OperationId(id), verb: Verb::FaultDone });
+    assert_eq!(world.await_end(id), OperationState::Done);
+}
+
+#[test]
+fn a_cancelled_drill_removes_its_writer() {
+    let mut world = World::with_postgres();
+    let id = start(&mut world, "kill-host");
+    world.run_until("waits", |s| s.operations[&OperationId(id)].status.contains("cut the power of host"));
+    world.must(What::SteerOperation { operation: OperationId(id), verb: Verb::Cancel });
+    assert_eq!(world.await_end(id), OperationState::Cancelled);
+    assert_eq!(world.state.members.len(), 8);
+}
+
+#[test]
+fn an_unsafe_drill_is_refused_with_the_reason() {
+    let mut world = World::with_postgres();
+    assert_eq!(refusal(&world.state, &drill("kill-container"), world.now), None);
+    world.down(3);
+    let why = refusal(&world.state, &drill("kill-container"), world.now).unwrap();
+    assert!(why.contains("host vps-3 is down"), "{why}");
+    let id = start(&mut world, "kill-container");
+    assert_eq!(world.await_end(id), OperationState::Failed);
+    assert!(world.operation(id).status.contains("refused"));
+}

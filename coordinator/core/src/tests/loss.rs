@@ -1,0 +1,80 @@
+//! Lost hosts: what is replaced, what waits, and the brake.
+
+use super::*;
+use crate::facts::brake;
+
+fn app(replicas: u32) -> Arc<PlatformSpec> {
+    spec(serde_json::json!({ "web": { "kind": "app", "image": "demo/web:1", "replicas": replicas } }))
+}
+
+#[test]
+fn a_stateless_member_is_replaced_as_soon_as_its_host_is_down() {
+    let mut world = World::new(3);
+    world.apply_spec(&app(2));
+    world.run_until("ready", |s| s.members.len() == 2 && all_ready(s));
+    let lost = world.state.members_of(&name("web"))[&1].1.host.clone();
+    let number = (1..=3).find(|n| host_id(*n) == lost).unwrap();
+    world.down(number);
+    world.run_until("replaced", |s| s.members_of(&name("web")).get(&1).is_some_and(|(_, m)| m.host != lost));
+    let row = world.state.members.values().find(|m| m.host == lost).unwrap();
+    assert!(matches!(row.phase, crate::state::Phase::Retiring { .. }), "its stop is not confirmed yet");
+    world.up(number, "boot-2");
+    world.run_until("gone", |s| s.members.len() == 2);
+}
+
+#[test]
+fn a_member_with_data_waits_a_quarter_of_an_hour_and_its_etcd_stays() {
+    let mut world = World::with_postgres();
+    world.join(4);
+    let lost = world.state.members_of(&name("pg-main"))[&2].1.host.clone();
+    let number = (1..=3).find(|n| host_id(*n) == lost).unwrap();
+    world.down(number);
+    world.run_for(Millis::seconds(850));
+    assert_eq!(world.state.members_of(&name("pg-main"))[&2].1.host, lost);
+    world.run_for(Millis::seconds(120));
+    let row = world.state.members_of(&name("pg-main"))[&2].1;
+    assert_eq!(row.host, host_id(4));
+    assert!(row.joins_existing);
+    let etcd_there = world.state.members_of(&name("pg-main-etcd")).values().any(|(_, m)| m.host == lost);
+    assert!(etcd_there, "unreachable is not stopped");
+}
+
+#[test]
+fn without_another_host_nothing_is_retired() {
+    let mut world = World::with_postgres();
+    world.down(2);
+    world.run_for(Millis::seconds(2_000));
+    let left = world.state.members.values().filter(|m| m.host == host_id(2) && m.has_data).count();
+    assert_eq!(left, 2, "PostgreSQL and etcd wait for their host");
+    world.up(2, "boot-2");
+    world.run_until("ready again", |s| s.members.len() == 8 && all_ready(s));
+}
+
+#[test]
+fn the_brake_holds_when_too_many_hosts_go_down_together_until_they_return_or_an_operator_says_so() {
+    let mut world = World::new(5);
+    world.apply_spec(&app(5));
+    world.run_until("ready", |s| s.members.len() == 5 && all_ready(s));
+    world.down(1);
+    world.now = world.now.after(Millis::seconds(10));
+    world.down(2);
+    assert!(brake(&world.state).is_some());
+    let before = world.state.members.clone();
+    world.run_for(Millis::seconds(120));
+    let placed: Vec<_> = world.state.members.keys().collect();
+    assert_eq!(placed, before.keys().collect::<Vec<_>>());
+    world.must(What::ReleaseBrake);
+    assert!(brake(&world.state).is_none());
+    world.run_until("replaced", |s| {
+        s.members_of(&name("web")).values().all(|(_, m)| m.host != host_id(1) && m.host != host_id(2))
+    });
+}
+
+#[test]
+fn hosts_that_go_down_far_apart_do_not_pull_the_brake() {
+    let mut world = World::new(5);
+    world.down(1);
+    world.now = world.now.after(Millis::seconds(120));
+    world.down(2);
+    assert!(brake(&world.state).is_none());
+}
