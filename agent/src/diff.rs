@@ -77,8 +77,8 @@ pub struct Gates {
     pub secrets_missing: BTreeMap<MemberId, String>,
     /// Members whose data is not what it was, and what was found.
     pub volumes_lost: BTreeMap<MemberId, String>,
-    /// What is wrong with networks or port rules.
-    pub network: Option<String>,
+    /// Members whose networks or port rules are not in place, and what is wrong.
+    pub network: BTreeMap<MemberId, String>,
     /// The disk is nearly full.
     pub disk_full: bool,
 }
@@ -229,7 +229,7 @@ impl<'a> Round<'a> {
         }
         let lost = self.plan.addresses.iter().find(|a| !container.addresses.contains_key(&a.network));
         if let Some(lost) = lost {
-            return Some(match &self.gates.network {
+            return Some(match self.gates.network.get(&self.plan.member) {
                 Some(problem) => {
                     StepKind::Wait { why: Refusal::NetworkNotReady { problem: problem.clone() } }
                 }
@@ -302,7 +302,7 @@ impl<'a> Round<'a> {
         if let Some(name) = self.gates.secrets_missing.get(&self.plan.member) {
             return Some(Refusal::SecretMissing { name: name.clone() });
         }
-        if let Some(problem) = &self.gates.network {
+        if let Some(problem) = self.gates.network.get(&self.plan.member) {
             return Some(Refusal::NetworkNotReady { problem: problem.clone() });
         }
         // What ran before may come back: a full disk refuses new work only.

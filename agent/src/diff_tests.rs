@@ -85,7 +85,8 @@ fn each_thing_that_is_missing_is_named() {
     assert!(matches!(why(lost), Refusal::VolumeLost { .. }));
     let secret = |g: &mut Gates| g.secrets_missing.extend([(M, "pg/app".to_owned())]);
     assert!(matches!(why(secret), Refusal::SecretMissing { .. }));
-    assert!(matches!(why(|g| g.network = Some("nft".to_owned())), Refusal::NetworkNotReady { .. }));
+    let network = |g: &mut Gates| g.network.extend([(M, "nft".to_owned())]);
+    assert!(matches!(why(network), Refusal::NetworkNotReady { .. }));
     assert_eq!(why(|g| g.disk_full = true), Refusal::DiskFull);
 }
 

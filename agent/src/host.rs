@@ -33,8 +33,10 @@ pub struct Host {
 pub enum Outcome {
     /// The engine confirmed it.
     Done,
-    /// It failed, or nobody knows.
+    /// It failed.
     Failed(Refusal),
+    /// The engine did not answer: the next list tells.
+    Unknown,
     /// A release: whether it took effect.
     Released(bool),
 }

@@ -2,14 +2,37 @@
 //!
 //! Pure: `host`, `ledger`, `diff`, `restart`, `release`, `seen`, `status`, `volume`. Everything else does I/O.
 
+pub mod act;
+pub mod ask;
 pub mod diff;
+pub mod disk;
+pub mod doctor;
+pub mod enroll;
+pub mod files;
 pub mod host;
+pub mod identity_dir;
+pub mod keeper;
 pub mod ledger;
+pub mod logs;
+pub mod network;
+pub mod prober;
+pub mod profile;
 pub mod release;
+pub mod renew;
 pub mod restart;
+pub mod run;
+pub mod runtime;
+pub mod secrets;
 pub mod seen;
+pub mod session;
+pub mod shared;
 pub mod status;
+pub mod steps;
+pub mod store;
+pub mod tasks;
 pub mod volume;
+pub mod volumes;
+pub mod worker;
 
 #[cfg(test)]
 mod fixtures;

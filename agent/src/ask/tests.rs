@@ -1,0 +1,127 @@
+//! Tests of `ask` against small servers on loopback.
+
+use std::collections::BTreeMap;
+
+use muster_model::plan::{HttpAsk, Predicate};
+use muster_runtime::net::Listener;
+use muster_runtime::secret::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::runtime::fake::Fake;
+
+/// Answers each request on a connection of its own with the next body; gives back what it was sent.
+async fn serve(listener: Listener, bodies: Vec<String>) -> Vec<String> {
+    let mut requests = Vec::new();
+    for body in bodies {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 8192];
+        let mut filled = 0;
+        loop {
+            filled += stream.read(&mut request[filled..]).await.unwrap();
+            let text = String::from_utf8_lossy(&request[..filled]).into_owned();
+            let Some((head, rest)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if rest.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                break;
+            }
+        }
+        requests.push(String::from_utf8_lossy(&request[..filled]).into_owned());
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+    }
+    requests
+}
+
+fn target() -> Target {
+    let secrets = BTreeMap::from([("pg/rest".to_owned(), Secret::new(b"hunter2".to_vec()))]);
+    Target { address: Some(Ipv4Addr::LOCALHOST), container: None, secrets: Arc::new(secrets) }
+}
+
+#[tokio::test]
+async fn http_sends_the_login_and_cuts_the_answer() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ask = HttpAsk {
+        method: "POST".to_owned(),
+        port,
+        path: "/switchover".to_owned(),
+        body: Some("{\"p\":\"${secret:pg/rest}\"}".to_owned()),
+        basic_auth: Some(("admin".to_owned(), "pg/rest".to_owned())),
+        address: None,
+    };
+    let probe = Probe { timeout_ms: 5_000, ask: Ask::Http(ask) };
+    let fake = Fake::default();
+    let target = target();
+    let (answer, requests) = tokio::join!(
+        super::ask(&fake, &target, &probe),
+        serve(listener, vec!["x".repeat(3 * ANSWER_LEN_MAX)])
+    );
+    assert_eq!((answer.ok, answer.code, answer.body.len()), (true, Some(200), ANSWER_LEN_MAX));
+    assert!(requests[0].contains("authorization: Basic YWRtaW46aHVudGVyMg=="), "{}", requests[0]);
+    assert!(requests[0].ends_with("{\"p\":\"hunter2\"}"));
+}
+
+#[tokio::test]
+async fn nobody_and_silence_are_answers_too() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fake = Fake::default();
+    let tcp = |port| Probe { timeout_ms: 2_000, ask: Ask::Tcp { port } };
+    assert!(super::ask(&fake, &target(), &tcp(port)).await.ok);
+    let ask = HttpAsk {
+        method: "GET".to_owned(),
+        port,
+        path: "/".to_owned(),
+        body: None,
+        basic_auth: None,
+        address: None,
+    };
+    let silent = Probe { timeout_ms: 100, ask: Ask::Http(ask) };
+    assert!(super::ask(&fake, &target(), &silent).await.body.contains("no answer"));
+    drop(listener);
+    let nobody = super::ask(&fake, &target(), &tcp(port)).await;
+    assert!(!nobody.ok && nobody.code.is_none());
+    let guard = Guard { name: "port open".to_owned(), probe: tcp(port), accept: Predicate::Ok };
+    assert!(check(&fake, &target(), &guard).await.unwrap_err().starts_with("port open"));
+}
+
+#[tokio::test]
+async fn etcd_keys_come_without_their_prefix() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let endpoint = listener.local_addr().unwrap();
+    // /service/pg/leader = pg-1, /service/pg/sync = {"leader":"pg-1"}
+    let body = r#"{"kvs":[{"key":"L3NlcnZpY2UvcGcvbGVhZGVy","value":"cGctMQ==","mod_revision":"7"},
+        {"key":"L3NlcnZpY2UvcGcvc3luYw==","value":"eyJsZWFkZXIiOiJwZy0xIn0="}]}"#;
+    let ask = Ask::EtcdRange { endpoints: vec![endpoint], prefix: "/service/pg/".to_owned() };
+    let probe = Probe { timeout_ms: 5_000, ask };
+    let fake = Fake::default();
+    let target = target();
+    let (answer, requests) =
+        tokio::join!(super::ask(&fake, &target, &probe), serve(listener, vec![body.to_owned()]));
+    assert_eq!(answer.body, r#"{"leader":"pg-1","sync":{"leader":"pg-1"}}"#);
+    assert!(requests[0].contains("\"range_end\":\"L3NlcnZpY2UvcGcw\""));
+}
+
+async fn delete_with(answers: [&str; 3]) -> (Result<(), String>, Vec<String>) {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let endpoints = [listener.local_addr().unwrap()];
+    let limit = Duration::from_millis(500);
+    let answers = answers.iter().filter(|a| !a.is_empty()).map(|a| (*a).to_owned()).collect();
+    tokio::join!(etcd::delete(&endpoints, "leader", "pg-1", limit), serve(listener, answers))
+}
+
+#[tokio::test]
+async fn a_key_is_deleted_only_with_its_value_and_revision_and_read_back() {
+    let there = r#"{"kvs":[{"key":"bGVhZGVy","value":"cGctMQ==","mod_revision":"7"}]}"#;
+    let (done, requests) = delete_with([there, r#"{"succeeded":true}"#, "{}"]).await;
+    assert_eq!(done, Ok(()));
+    assert!(requests[1].contains("\"mod_revision\":\"7\"") && requests[1].contains("\"value\":\"cGctMQ==\""));
+    let (done, _) = delete_with([there, "{}", there]).await;
+    assert!(done.unwrap_err().contains("still"));
+    let (done, _) = delete_with([there, "{}", "{}"]).await;
+    assert!(done.unwrap_err().contains("in between"));
+    let other = r#"{"kvs":[{"key":"bGVhZGVy","value":"cGctMg==","mod_revision":"7"}]}"#;
+    let (done, _) = delete_with([other, "", ""]).await;
+    assert!(done.unwrap_err().contains("not `pg-1`"));
+}

@@ -1,0 +1,131 @@
+//! The disk of the agent's root: how full it is, and the ballast that is let go when it is full.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use muster_model::observed::Condition;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+/// From here on an operator is told.
+const TOLD_PERCENT: u64 = 85;
+/// From here on nothing new is started.
+const FULL_PERCENT: u64 = 95;
+const BALLAST_BYTES: u64 = 64 << 20;
+
+/// A disk.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    root: PathBuf,
+    ballast: PathBuf,
+}
+
+/// How full it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Free for us, bytes.
+    pub free: u64,
+}
+
+impl Fill {
+    const fn used_percent(self) -> u64 {
+        if self.bytes == 0 { 0 } else { self.bytes.saturating_sub(self.free) * 100 / self.bytes }
+    }
+
+    /// Free, in steps of 1 %.
+    #[must_use]
+    pub fn free_percent(self) -> u8 {
+        u8::try_from(100 - self.used_percent()).unwrap_or_default()
+    }
+
+    /// Whether nothing new may be started.
+    #[must_use]
+    pub const fn full(self) -> bool {
+        self.used_percent() >= FULL_PERCENT
+    }
+}
+
+impl Disk {
+    /// The one that `root` is on.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), ballast: root.join("ballast") }
+    }
+
+    /// Looks, lets the ballast go on a full disk, and takes it up again when there is room.
+    ///
+    /// # Errors
+    /// The disk cannot be asked.
+    pub fn look(&self) -> Result<Fill, String> {
+        let fill = self.fill()?;
+        if fill.full() {
+            std::fs::remove_file(&self.ballast).ok();
+        } else if fill.used_percent() < TOLD_PERCENT
+            && fill.free > 4 * BALLAST_BYTES
+            && !self.ballast.exists()
+        {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(&self.ballast);
+            let made = file.map(|file| fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES));
+            // Without ballast a full disk still refuses new work; only its margin is smaller.
+            if !matches!(made, Ok(Ok(()))) {
+                std::fs::remove_file(&self.ballast).ok();
+            }
+        }
+        Ok(fill)
+    }
+
+    /// How full it is.
+    ///
+    /// # Errors
+    /// The disk cannot be asked.
+    pub fn fill(&self) -> Result<Fill, String> {
+        let stat = statvfs(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
+        Ok(Fill { bytes: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
+    }
+
+    /// What an operator should know.
+    #[must_use]
+    pub fn condition(&self, fill: Fill) -> Option<Condition> {
+        let used = fill.used_percent();
+        let root = self.root.display();
+        let (code, effect) = match used {
+            FULL_PERCENT.. => ("disk-full", "nothing new is started here until there is room"),
+            TOLD_PERCENT.. => ("disk-nearly-full", "from 95 % on nothing new is started here"),
+            _ => return None,
+        };
+        Some(Condition {
+            code: code.to_owned(),
+            text: format!(
+                "the disk of {root} is {used} % full; {effect}: make room, for example with `docker image prune`"
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds() {
+        let disk = Disk::new(Path::new("/x"));
+        let at = |used: u64| Fill { bytes: 1000, free: 1000 - used };
+        assert_eq!(disk.condition(at(840)), None);
+        assert_eq!(disk.condition(at(850)).unwrap().code, "disk-nearly-full");
+        assert_eq!(disk.condition(at(950)).unwrap().code, "disk-full");
+        assert!(at(950).full() && !at(949).full());
+        assert_eq!(at(850).free_percent(), 15);
+    }
+
+    #[test]
+    fn ballast_is_taken_up_where_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::new(dir.path());
+        let fill = disk.look().unwrap();
+        let room = fill.used_percent() < TOLD_PERCENT && fill.free > 4 * BALLAST_BYTES;
+        assert_eq!(disk.ballast.exists(), room);
+    }
+}

@@ -1,0 +1,305 @@
+//! What the agent's tasks share: one lock around all that is known, and two bells. Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use muster_model::ids::{BootId, HostId, MemberId};
+use muster_model::network::HostNetwork;
+use muster_model::observed::{Condition, EngineStatus, HostFacts, ProbeResult, Report};
+use muster_model::plan::{HostPlan, MemberPlan};
+use muster_model::time::Timestamp;
+use muster_runtime::clock::SharedClock;
+use tokio::sync::Notify;
+
+use crate::ask::Target;
+use crate::diff::{Gates, Step};
+use crate::files::{Files, SecretMap};
+use crate::host::Host;
+use crate::ledger::{Accepted, PlanRefused};
+use crate::network::Problem;
+use crate::profile::Places;
+use crate::runtime::ContainerRuntime;
+use crate::secrets::{SecretStore, SecretsError};
+use crate::seen::Seen;
+use crate::status::status;
+use crate::store::Store;
+use crate::volumes::Volumes;
+
+/// Conditions of one host; more would be noise.
+const CONDITIONS_MAX: usize = 100;
+
+/// Why a plan update had no effect.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// The plan.
+    #[error(transparent)]
+    Refused(#[from] PlanRefused),
+    /// The disk.
+    #[error("plan cannot be stored: {0}")]
+    Store(#[from] muster_runtime::state_dir::StateError),
+    /// The secrets.
+    #[error("secrets cannot be stored: {0}")]
+    Secrets(#[from] SecretsError),
+}
+
+/// Wall time at the start, moved on by the monotonic clock: a clock that is set later moves no deadline.
+#[derive(Debug)]
+pub struct Steady {
+    clock: SharedClock,
+    offset_ms: u64,
+}
+
+impl Steady {
+    /// From now on.
+    #[must_use]
+    pub fn new(clock: SharedClock) -> Self {
+        let monotonic = u64::try_from(clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        let offset_ms = clock.now_ms().saturating_sub(monotonic);
+        Self { clock, offset_ms }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let monotonic = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.offset_ms.saturating_add(monotonic))
+    }
+}
+
+/// Everything known at the moment.
+pub struct State {
+    /// Ledger and memory.
+    pub host: Host,
+    /// The last confirmed list; kept while the engine is silent, so that probes go on.
+    pub seen: Vec<Seen>,
+    /// The engine.
+    pub engine: EngineStatus,
+    /// Gates of the last round.
+    pub gates: Gates,
+    /// Steps of the last round.
+    pub steps: Vec<Step>,
+    /// Last results by member and probe.
+    pub probes: BTreeMap<(MemberId, String), ProbeResult>,
+    /// Secrets.
+    pub secrets: Arc<SecretMap>,
+    /// Conditions by who says them.
+    pub conditions: BTreeMap<&'static str, Vec<Condition>>,
+    /// What the network task last brought about, and what was wrong then.
+    pub network: Option<(HostNetwork, Vec<Problem>)>,
+    /// The host.
+    pub facts: HostFacts,
+    /// Members with a task under way.
+    pub tasks_under_way: BTreeSet<MemberId>,
+    /// The ledger on disk is the ledger here.
+    pub data_written: bool,
+}
+
+/// The parts of one agent.
+pub struct Shared {
+    /// Who we are.
+    pub host: HostId,
+    /// The platform's id.
+    pub platform: String,
+    /// This run.
+    pub boot: BootId,
+    /// The engine.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Rendered files.
+    pub files: Files,
+    /// Data directories.
+    pub volumes: Volumes,
+    /// Time.
+    pub clock: Steady,
+    /// Rung when the worker should look again.
+    pub wake: Notify,
+    /// Rung when a network of ours may have gone, or the plan changed.
+    pub network_wake: Notify,
+    /// Rung when the report may have changed.
+    pub changed: Notify,
+    store: Store,
+    secret_store: SecretStore,
+    state: Mutex<State>,
+    // One writer at a time, so that an older ledger never replaces a newer one.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// Who this agent is.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    /// The host.
+    pub host: HostId,
+    /// The platform's id.
+    pub platform: String,
+    /// This run.
+    pub boot: BootId,
+}
+
+impl Shared {
+    /// Reads what is stored under `state` and interrupts what an earlier agent had begun.
+    ///
+    /// # Errors
+    /// Something stored cannot be read: it is never replaced by nothing.
+    pub fn open(
+        ours: Ours,
+        state: &Path,
+        files: Files,
+        runtime: Arc<dyn ContainerRuntime>,
+        clock: SharedClock,
+    ) -> anyhow::Result<Arc<Self>> {
+        let store = Store::new(state);
+        let secret_store = SecretStore::open(state)?;
+        let clock = Steady::new(clock);
+        let mut host = Host { ledger: store.load()?, ..Host::default() };
+        host.ledger.interrupt_tasks(clock.now());
+        store.save_ledger(&host.ledger)?;
+        let engine = EngineStatus { answering: false, since: clock.now(), version: String::new() };
+        let initial = State {
+            host,
+            seen: Vec::new(),
+            engine,
+            gates: Gates::default(),
+            steps: Vec::new(),
+            probes: BTreeMap::new(),
+            secrets: Arc::new(secret_store.load()?),
+            conditions: BTreeMap::new(),
+            network: None,
+            facts: HostFacts::default(),
+            tasks_under_way: BTreeSet::new(),
+            data_written: true,
+        };
+        Ok(Arc::new(Self {
+            host: ours.host,
+            platform: ours.platform,
+            boot: ours.boot,
+            runtime,
+            files,
+            volumes: Volumes::open(state)?,
+            clock,
+            wake: Notify::new(),
+            network_wake: Notify::new(),
+            changed: Notify::new(),
+            store,
+            secret_store,
+            state: Mutex::new(initial),
+            writing: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    /// All that is known. Never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a plan with its secrets: stored first, acted on afterwards.
+    ///
+    /// # Errors
+    /// It is not for us, old, or cannot be stored; then everything stays as it was.
+    pub async fn accept(&self, plan: HostPlan, secrets: SecretMap) -> Result<Accepted, UpdateError> {
+        let _writing = self.writing.lock().await;
+        let mut trial = self.state().host.ledger.clone();
+        let accepted = trial.accept(plan.clone(), &self.host, &self.platform);
+        let accepted = accepted.inspect_err(|error| {
+            let condition = Condition { code: "foreign-plan".to_owned(), text: error.to_string() };
+            self.say("plan", vec![condition]);
+        })?;
+        // A secret may be new under an unchanged plan: its text names the secret, not its value.
+        tokio::task::block_in_place(|| {
+            self.secret_store.store(&secrets)?;
+            if accepted == Accepted::Newer {
+                self.store.save_plan(&plan)?;
+            }
+            Ok::<_, UpdateError>(())
+        })?;
+        {
+            let mut state = self.state();
+            state.secrets = Arc::new(secrets);
+            state.host.ledger.accept(plan, &self.host, &self.platform)?;
+            state.conditions.remove("plan");
+        }
+        self.wake.notify_one();
+        self.network_wake.notify_one();
+        self.changed.notify_one();
+        Ok(accepted)
+    }
+
+    /// Writes the ledger as it is now.
+    ///
+    /// # Errors
+    /// It cannot be written: what was to be done must not be done.
+    pub async fn persist(&self) -> Result<(), String> {
+        let _writing = self.writing.lock().await;
+        let ledger = self.state().host.ledger.clone();
+        let written = tokio::task::block_in_place(|| self.store.save_ledger(&ledger));
+        written.map_err(|error| error.to_string())
+    }
+
+    /// Says, in the name of one part of the agent, what an operator should know now.
+    pub fn say(&self, who: &'static str, conditions: Vec<Condition>) {
+        let mut state = self.state();
+        if state.conditions.get(who).is_none_or(|said| *said != conditions) {
+            state.conditions.insert(who, conditions);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Where a member's things are.
+    #[must_use]
+    pub fn places(&self, member: MemberId) -> Places {
+        Places { files: self.files.of(member), data: self.volumes.of(member) }
+    }
+
+    /// Plan and member, if it is still planned.
+    #[must_use]
+    pub fn planned(&self, member: MemberId) -> Option<(HostPlan, MemberPlan)> {
+        let state = self.state();
+        let plan = state.host.plan()?;
+        Some((plan.clone(), state.host.member(member)?.clone()))
+    }
+
+    /// For questions about a member.
+    #[must_use]
+    pub fn target(&self, member: MemberId) -> Target {
+        let state = self.state();
+        let planned = state.host.member(member);
+        Target {
+            address: planned.and_then(|member| member.addresses.first()).map(|first| first.address),
+            container: state.seen.iter().find(|c| c.member == member).map(|c| c.id.clone()),
+            secrets: Arc::clone(&state.secrets),
+        }
+    }
+
+    /// The complete report as of now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let state = self.state();
+        let facts = state.host.facts(&state.gates);
+        let probes = |member: MemberId| -> Vec<ProbeResult> {
+            let of_member = state.probes.iter().filter(|((of, _), _)| *of == member);
+            of_member.map(|(_, result)| result.clone()).collect()
+        };
+        let seen = state.engine.answering.then_some(state.seen.as_slice());
+        let members = state.host.plan().map(|plan| status(plan, seen, &facts, &state.steps, &probes));
+        let mut conditions: Vec<Condition> = state.conditions.values().flatten().cloned().collect();
+        conditions.truncate(CONDITIONS_MAX);
+        Report {
+            boot: self.boot.clone(),
+            generation: state.host.ledger.generation(),
+            engine: state.engine.clone(),
+            facts: state.facts.clone(),
+            members: members.unwrap_or_default(),
+            answers: state.host.ledger.answers(),
+            conditions,
+        }
+    }
+}
+
+/// Waits at most this long, less if `wake` rings.
+pub(crate) async fn pause(span: Duration, wake: &Notify) {
+    tokio::select! {
+        () = tokio::time::sleep(span) => {}
+        () = wake.notified() => {}
+    }
+}

@@ -1,0 +1,112 @@
+//! Carries out one step of `diff` for one member. It chooses nothing, and checks once more what could cost data.
+
+use muster_model::observed::Refusal;
+use muster_model::plan::{HostPlan, MemberPlan};
+
+use crate::act;
+use crate::diff::{Step, StepKind};
+use crate::files::FilesError;
+use crate::host::Outcome;
+use crate::profile;
+use crate::runtime::EngineError;
+use crate::shared::Shared;
+
+/// Why a step stopped half-way.
+enum Stopped {
+    Engine(EngineError),
+    Refused(Refusal),
+    /// The plan has moved on.
+    Outdated,
+}
+
+impl From<EngineError> for Stopped {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Carries out a step and says how it ended.
+pub async fn carry_out(shared: &Shared, step: &Step) -> Outcome {
+    match attempt(shared, step).await {
+        Ok(outcome) => outcome,
+        Err(Stopped::Engine(EngineError::NotAnswering(_)) | Stopped::Outdated) => Outcome::Unknown,
+        Err(Stopped::Engine(EngineError::Refused(message))) => {
+            tracing::warn!(member = %step.member, step = ?step.kind, message, "the engine refused");
+            Outcome::Failed(Refusal::Engine { message })
+        }
+        Err(Stopped::Refused(why)) => {
+            tracing::warn!(member = %step.member, step = ?step.kind, ?why, "refused");
+            Outcome::Failed(why)
+        }
+    }
+}
+
+async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
+    let runtime = shared.runtime.as_ref();
+    let container = step.container.as_deref().unwrap_or_default();
+    let planned = || shared.planned(step.member).ok_or(Stopped::Outdated);
+    match &step.kind {
+        StepKind::Create { first } => {
+            let (plan, member) = planned()?;
+            prepare(shared, &plan, &member)?;
+            let wanted = profile::container(&plan, &member, &shared.places(member.member), *first);
+            runtime.create(&wanted).await?;
+        }
+        StepKind::Start => {
+            let (plan, member) = planned()?;
+            prepare(shared, &plan, &member)?;
+            runtime.start(container).await?;
+        }
+        StepKind::Stop { why } => {
+            tracing::info!(member = %step.member, why, "stopping");
+            // A member that left the plan is stopped with the usual patience.
+            let stop = planned().map(|(_, member)| member.rendered.stop).unwrap_or_else(|_| default_stop());
+            runtime.stop(container, &stop).await?;
+        }
+        StepKind::Remove => runtime.remove(container).await?,
+        StepKind::Attach { network, address } => runtime.attach(container, network, *address).await?,
+        StepKind::Reload { actions } => {
+            let (_, member) = planned()?;
+            for name in actions {
+                let Some(action) = member.rendered.actions.get(name) else { continue };
+                if let Err(why) = act::action(runtime, &shared.target(step.member), action).await {
+                    tracing::warn!(member = %step.member, action = name, ?why, "reload failed");
+                    return Ok(Outcome::Unknown);
+                }
+            }
+        }
+        StepKind::Release { anyway } => {
+            let (_, member) = planned()?;
+            let Some(release) = &member.rendered.release else { return Ok(Outcome::Released(false)) };
+            let done = act::release(runtime, &shared.target(step.member), release, *anyway).await;
+            tracing::info!(member = %step.member, anyway, ?done, "release");
+            return Ok(Outcome::Released(done.is_ok()));
+        }
+        StepKind::Quarantine => {
+            let moved = shared.volumes.put_aside(step.member, shared.clock.now());
+            moved.map_err(|message| Stopped::Refused(Refusal::Engine { message }))?;
+        }
+        StepKind::Wait { .. } => {}
+    }
+    Ok(Outcome::Done)
+}
+
+/// Data directories and files, immediately before a container is made or started.
+fn prepare(shared: &Shared, plan: &HostPlan, member: &MemberPlan) -> Result<(), Stopped> {
+    let (ledger, secrets) = {
+        let state = shared.state();
+        (state.host.ledger.volumes.get(&member.member).cloned(), state.secrets.clone())
+    };
+    let found = |found: String| Stopped::Refused(Refusal::VolumeLost { found });
+    shared.volumes.prepare(plan, member, ledger.as_ref()).map_err(found)?;
+    shared.files.sync(member, &secrets).map(drop).map_err(|error| {
+        Stopped::Refused(match error {
+            FilesError::SecretMissing(name) => Refusal::SecretMissing { name },
+            other => Refusal::Engine { message: other.to_string() },
+        })
+    })
+}
+
+fn default_stop() -> muster_model::plan::StopSpec {
+    muster_model::plan::StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 30_000 }
+}

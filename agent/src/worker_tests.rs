@@ -1,0 +1,266 @@
+//! Tests of the worker with an engine in memory: a fault at every call, crashes, hands of others, a frozen engine.
+
+use std::os::unix::fs::MetadataExt;
+
+use muster_model::ids::TaskId;
+use muster_model::observed::{ContainerState, TaskOutcome};
+use muster_model::plan::{FileSpec, MemberPlan, OnChange, Task, TaskKind, UserIds, VolumeSpec};
+use muster_runtime::clock::SystemClock;
+use muster_runtime::secret::Secret;
+
+use super::*;
+use crate::files::{Files, SecretMap};
+use crate::fixtures::{self, PLATFORM, name};
+use crate::runtime::fake::Fake;
+use crate::seen::SeenState;
+use crate::shared::Ours;
+
+const M: MemberId = MemberId(1);
+
+struct World {
+    dir: tempfile::TempDir,
+    engine: Arc<Fake>,
+    shared: Arc<Shared>,
+    group: TaskGroup,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Fake::with_image("muster/busybox:1.35"));
+        let shared = open(dir.path(), &engine);
+        Self { dir, engine, shared, group: TaskGroup::new() }
+    }
+
+    fn member(&self) -> MemberPlan {
+        let mut member = fixtures::member(1);
+        let owner = std::fs::metadata(self.dir.path()).unwrap();
+        member.rendered.user = UserIds { uid: owner.uid(), gid: owner.gid() };
+        member
+    }
+
+    async fn accept(&self, counter: u64, members: Vec<MemberPlan>) {
+        self.accept_plan(fixtures::plan(counter, members)).await;
+    }
+
+    async fn accept_plan(&self, plan: HostPlan) {
+        let network = plan.network.clone();
+        let secrets = SecretMap::from([("web/key".to_owned(), Secret::new(b"s3cret".to_vec()))]);
+        self.shared.accept(plan, secrets).await.unwrap();
+        self.shared.state().network = Some((network, Vec::new()));
+    }
+
+    /// Rounds until nothing is under way and the last one began nothing, but no waiting for time to pass.
+    async fn settle(&self) {
+        for _ in 0..40 {
+            round(&self.shared, &self.group).await;
+            while !self.group.running().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    fn state(&self) -> ContainerState {
+        self.shared.report().members[0].state.clone()
+    }
+
+    fn only(&self) -> (String, SeenState) {
+        let containers = self.engine.containers();
+        assert_eq!(containers.len(), 1, "{containers:?}");
+        containers.into_iter().map(|(id, (_, state))| (id, state)).next().unwrap()
+    }
+}
+
+fn open(dir: &std::path::Path, engine: &Arc<Fake>) -> Arc<Shared> {
+    let ours = Ours {
+        host: fixtures::host(),
+        platform: PLATFORM.to_owned(),
+        boot: muster_model::ids::BootId("boot".to_owned()),
+    };
+    let files = Files::without_mount(&dir.join("run"));
+    Shared::open(ours, dir, files, Arc::clone(engine) as _, SystemClock::shared()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_starts_crashes_and_comes_back() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    assert!(matches!(world.state(), ContainerState::Running { .. }));
+    world.engine.exit(&id, 1);
+    world.settle().await;
+    assert!(matches!(world.only().1, SeenState::Running { .. }));
+    assert_eq!(world.shared.report().members[0].restarts, 1);
+    world.engine.remove_by_force(&id);
+    // The second crash within a minute waits half a second.
+    world.settle().await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    world.settle().await;
+    assert_ne!(world.only().0, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_at_any_call_only_delays() {
+    for nth in 0..6 {
+        let world = World::new();
+        world.engine.fail_at(nth);
+        world.accept(1, vec![world.member()]).await;
+        world.settle().await;
+        let mut changed = world.member();
+        changed.rendered.command.push("more".to_owned());
+        world.accept(2, vec![changed.clone()]).await;
+        world.settle().await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        world.settle().await;
+        let (id, state) = world.only();
+        assert!(matches!(state, SeenState::Running { .. }), "fault {nth}: {:?}", world.engine.calls());
+        let made = world.engine.containers().remove(&id).unwrap().0;
+        assert_eq!(made.command, changed.rendered.command, "fault {nth}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_engine_is_a_condition_and_nothing_else() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let before = world.engine.calls().len();
+    world.engine.freeze(true);
+    round(&world.shared, &world.group).await;
+    let report = world.shared.report();
+    assert!(!report.engine.answering);
+    assert_eq!(report.members[0].state, ContainerState::Unknown);
+    assert!(report.conditions.iter().any(|c| c.code == "engine-not-answering"));
+    world.engine.freeze(false);
+    world.settle().await;
+    let report = world.shared.report();
+    assert!(report.engine.answering && report.conditions.is_empty(), "{report:?}");
+    assert_eq!(world.engine.calls().len(), before);
+    assert_eq!(report.members[0].restarts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reboot_starts_everything_from_what_is_stored() {
+    let world = World::new();
+    let mut member = world.member();
+    member.rendered.files.push(FileSpec {
+        path: "/muster/key".to_owned(),
+        content: "${secret:web/key}".to_owned(),
+        mode: 0o400,
+        on_change: OnChange::None,
+    });
+    world.accept(1, vec![member]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    std::fs::remove_dir_all(world.dir.path().join("run")).unwrap();
+    world.engine.exit(&id, 255);
+    let rebooted = World { shared: open(world.dir.path(), &world.engine), ..world };
+    rebooted.shared.state().network = Some(Default::default());
+    rebooted.settle().await;
+    assert!(matches!(rebooted.only().1, SeenState::Running { .. }));
+    let key = rebooted.dir.path().join("run/1/muster/key");
+    assert_eq!(std::fs::read_to_string(key).unwrap(), "s3cret");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_data_is_never_replaced_by_an_empty_directory() {
+    let world = World::new();
+    let mut member = world.member();
+    member.rendered.volumes.push(VolumeSpec { name: name("data"), path: "/data".to_owned() });
+    world.accept(1, vec![member]).await;
+    world.settle().await;
+    let volume = world.dir.path().join("members/1/data");
+    std::fs::write(volume.join("data/file"), "x").unwrap();
+    world.settle().await;
+    let (id, _) = world.only();
+    world.engine.exit(&id, 1);
+    std::fs::remove_dir_all(&volume).unwrap();
+    world.settle().await;
+    let state = world.state();
+    assert!(matches!(state, ContainerState::Refused { why: Refusal::VolumeLost { .. } }), "{state:?}");
+    assert!(!volume.exists());
+    assert!(world.shared.report().conditions.iter().any(|c| c.code == "volume-lost"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_leaves_the_plan_goes_and_its_data_is_kept() {
+    let world = World::new();
+    let mut member = world.member();
+    member.rendered.volumes.push(VolumeSpec { name: name("data"), path: "/data".to_owned() });
+    world.accept(1, vec![member]).await;
+    world.settle().await;
+    world.accept(2, vec![]).await;
+    world.settle().await;
+    assert!(world.engine.containers().is_empty());
+    assert!(!world.dir.path().join("members/1").exists());
+    assert_eq!(std::fs::read_dir(world.dir.path().join("quarantine")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_done_once_and_a_kill_holds_the_restart() {
+    let world = World::new();
+    let mut plan = fixtures::plan(1, vec![world.member()]);
+    world.accept_plan(plan.clone()).await;
+    world.settle().await;
+    let task =
+        |id: u64, what: TaskKind| Task { id: TaskId(id), member: M, guard: None, what, timeout_ms: 1_000 };
+    plan.generation.counter = 2;
+    plan.tasks = vec![
+        task(1, TaskKind::Exec { argv: vec!["true".to_owned()] }),
+        task(2, TaskKind::Kill { hold_ms: 60_000 }),
+        task(3, TaskKind::OneShot { image: None, command: vec!["look".to_owned()] }),
+    ];
+    world.accept_plan(plan).await;
+    world.settle().await;
+    let outcomes: Vec<TaskOutcome> =
+        world.shared.report().answers.into_iter().map(|answer| answer.outcome).collect();
+    let done = |answer: &str| TaskOutcome::Done { answer: answer.to_owned() };
+    assert_eq!(outcomes, [done("out"), done("killed"), done("once")]);
+    assert_eq!(world.only().1, SeenState::Stopped { code: 137 });
+    assert!(matches!(world.state(), ContainerState::Refused { why: Refusal::Held { .. } }));
+    let execs = world.engine.calls().iter().filter(|call| call.starts_with("exec")).count();
+    assert_eq!(execs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_crash_interrupted_is_not_done_again() {
+    let world = World::new();
+    let mut plan = fixtures::plan(1, vec![world.member()]);
+    plan.tasks.push(Task {
+        id: TaskId(9),
+        member: M,
+        guard: None,
+        what: TaskKind::FreeSpace,
+        timeout_ms: 1_000,
+    });
+    world.accept_plan(plan).await;
+    world.shared.state().host.ledger.begin_task(TaskId(9));
+    world.shared.persist().await.unwrap();
+    let again = open(world.dir.path(), &world.engine);
+    assert_eq!(again.report().answers[0].outcome, TaskOutcome::Interrupted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_said_with_its_remedy() {
+    let world = World::new();
+    let mut member = world.member();
+    member.rendered.image = "muster/none:1".to_owned();
+    world.accept(1, vec![member]).await;
+    world.settle().await;
+    assert!(matches!(world.state(), ContainerState::Refused { why: Refusal::ImageMissing { .. } }));
+    let said = &world.shared.report().conditions[0];
+    assert!(said.code == "image-missing" && said.text.contains("docker load"), "{said:?}");
+    assert!(world.engine.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_plan_is_refused_and_said() {
+    let world = World::new();
+    world.accept(5, vec![]).await;
+    let other = fixtures::plan(5, vec![world.member()]);
+    assert!(world.shared.accept(other, SecretMap::new()).await.is_err());
+    assert!(world.shared.report().conditions.iter().any(|c| c.code == "foreign-plan"));
+    world.accept(6, vec![]).await;
+    assert!(world.shared.report().conditions.is_empty());
+}
