@@ -10,6 +10,8 @@ use tracing_subscriber::{Layer, fmt};
 
 /// Environment variable with the filter, for example `info,muster_agent=debug`.
 pub const FILTER_VARIABLE: &str = "MUSTER_LOG";
+/// What is logged unless told otherwise: openraft repeats what our own lines say.
+pub const FILTER_DEFAULT: &str = "info,openraft=error";
 /// Longest log line in bytes; the rest is cut.
 const LINE_MAX: usize = 16 * 1024;
 
@@ -39,12 +41,12 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sends log lines to standard error, filtered by [`FILTER_VARIABLE`] (`info` if it is not set).
+/// Sends log lines to standard error, filtered by [`FILTER_VARIABLE`] ([`FILTER_DEFAULT`] if it is not set).
 ///
 /// # Errors
 /// The filter makes no sense, or logging is set up already.
 pub fn init(format: Format) -> Result<(), TelemetryError> {
-    let targets = parse_filter(&std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned()))?;
+    let targets = parse_filter(&std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned()))?;
     let lines = match format {
         Format::Human => fmt::layer().with_writer(OneLine).with_ansi(io::stderr().is_terminal()).boxed(),
         Format::Json => fmt::layer().json().flatten_event(true).with_writer(OneLine).with_ansi(false).boxed(),

@@ -19,10 +19,10 @@ pub fn up(platform: &Platform) -> Result<Value> {
     let app = platform.wait_healthy(settings.app.as_str(), Duration::from_secs(60))?;
     ensure!(app.members.len() == 2, "{} members", app.members.len());
     let slot = app.members[0].slot.to_string();
-    // The probe asks for the page every second, and the server logs each request.
+    // The probe asks for the page every second, and the server logs each answer.
     wait("logs of the application", Duration::from_secs(20), || {
         let logs = platform.cli.run(&["logs", &slot, "--tail", "20"])?;
-        ensure!(logs.contains("index.html"), "logs of {slot}: {logs:?}");
+        ensure!(logs.contains("response:200"), "logs of {slot}: {logs:?}");
         Ok(())
     })?;
     Ok(json!({ "members": app.members.len() }))

@@ -100,7 +100,7 @@ pub fn container(host: &Host, member: &MemberView) -> Result<String> {
 }
 
 fn reaches(host: &Host, container: &str, address: &str, port: u16) -> Result<bool> {
-    let command = format!("nc -w 1 -z {address} {port}");
+    let command = format!("nc -w 1 {address} {port} </dev/null >/dev/null");
     let out = host.docker_command(&["exec", container, "sh", "-c", &command]).output()?;
     Ok(out.status.success())
 }
