@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use muster_model::ids::{Generation, HostId, MemberId, Name, Revision};
 use muster_model::network::{HostNetwork, Mesh, MeshPeer, NetworkPlan};
-use muster_model::plan::{Act, Ask, Carried, HostPlan, MemberPlan, Probe, Run, hash_of};
+use muster_model::plan::{Act, Ask, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, TaskKind, hash_of};
 use serde::Serialize;
 
 use crate::rules;
@@ -148,25 +148,33 @@ pub fn secret_names(plan: &HostPlan) -> BTreeSet<String> {
             names.extend(of_probe(probe));
         }
         let acts = actions.map(|action| &action.run).chain(rendered.release.iter().map(|r| &r.act));
-        for act in acts {
-            if let Act::Http(http) = act {
-                names.extend(of_probe(&Probe { timeout_ms: 0, ask: Ask::Http(http.clone()) }));
-            }
+        names.extend(acts.flat_map(of_act));
+    }
+    for task in &plan.tasks {
+        names.extend(task.guard.iter().flat_map(|guard| of_probe(&guard.probe)));
+        if let TaskKind::Act { act } = &task.what {
+            names.extend(of_act(act));
         }
     }
-    for guard in plan.tasks.iter().filter_map(|task| task.guard.as_ref()) {
-        names.extend(of_probe(&guard.probe));
+    names
+}
+
+fn of_act(act: &Act) -> Vec<String> {
+    match act {
+        Act::Http(http) => of_http(http),
+        Act::Exec { .. } | Act::Signal { .. } | Act::EtcdDelete { .. } => Vec::new(),
     }
+}
+
+fn of_http(http: &HttpAsk) -> Vec<String> {
+    let mut names = http.body.as_deref().map(placeholders).unwrap_or_default();
+    names.extend(http.basic_auth.iter().map(|(_, secret)| secret.clone()));
     names
 }
 
 fn of_probe(probe: &Probe) -> Vec<String> {
     match &probe.ask {
-        Ask::Http(http) => {
-            let mut names = http.body.as_deref().map(placeholders).unwrap_or_default();
-            names.extend(http.basic_auth.iter().map(|(_, secret)| secret.clone()));
-            names
-        }
+        Ask::Http(http) => of_http(http),
         Ask::Sql(sql) => vec![sql.secret.clone()],
         Ask::Tcp { .. } | Ask::Exec { .. } | Ask::EtcdRange { .. } => Vec::new(),
     }
