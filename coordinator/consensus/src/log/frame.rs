@@ -107,10 +107,10 @@ pub(super) fn decode(segment: u64, bytes: &[u8], at: usize) -> Option<Frame<'_>>
     (checksum(segment, &head[..12], body) == sum).then(|| Frame { body, chain: word(head, 8), sum, next })
 }
 
-/// Offset of the first whole frame after `at`.
-pub(super) fn find_after(segment: u64, bytes: &[u8], at: usize) -> Option<usize> {
+/// Offset of the first whole frame that begins after `at` and before `end`.
+pub(super) fn find_between(segment: u64, bytes: &[u8], at: usize, end: usize) -> Option<usize> {
     let step = ALIGN as usize;
-    (at + step..bytes.len()).step_by(step).find(|&offset| decode(segment, bytes, offset).is_some())
+    (at + step..end).step_by(step).find(|&offset| decode(segment, bytes, offset).is_some())
 }
 
 fn checksum(segment: u64, head: &[u8], body: &[u8]) -> u32 {

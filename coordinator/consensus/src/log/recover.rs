@@ -31,9 +31,13 @@ pub(crate) fn create(disk: &dyn Disk, log: [u8; 16], sizes: Sizes) -> Result<(),
     Ok(())
 }
 
-/// Removes segments of a first start that did not get as far as `node.json`. Refuses when they hold
-/// entries or a vote.
+/// Removes segments of a first start that did not get as far as `node.json`. Refuses when there is
+/// more: entries, a vote, a snapshot.
 pub(crate) fn wipe_unfinished(disk: &dyn Disk) -> Result<(), StartError> {
+    if let Some(name) = disk.list()?.iter().find(|name| name.ends_with(".snap")) {
+        let what = "a snapshot without node.json".into();
+        return Err(StartError::Corrupt { file: disk.describe(name), offset: 0, what });
+    }
     for (number, name) in segments(disk)? {
         let bytes = read_all(&*disk.open(&name)?)?;
         let records = frame::decode(number, &bytes, HEADER as usize)
@@ -142,11 +146,23 @@ fn walk(bytes: &[u8], header: &Header, memory: &mut Memory) -> Result<Walk, (usi
     if at == HEADER as usize {
         return Err((at, "the first frame is damaged".into()));
     }
-    if let Some(valid) = frame::find_after(header.segment, bytes, at) {
+    let used = used(bytes);
+    if let Some(valid) = frame::find_between(header.segment, bytes, at, used) {
         return Err((at, format!("a damaged frame, with a whole one after it at offset {valid}")));
     }
-    let garbage = bytes.get(at..).and_then(|rest| rest.iter().rposition(|byte| *byte != 0));
-    Ok(Walk { end: at, chain, newest, torn: garbage.map(|last| at + last + 1) })
+    Ok(Walk { end: at, chain, newest, torn: (used > at).then_some(used) })
+}
+
+/// Length without the zeros at the end; whole blocks are compared, since most of a segment is zeros.
+fn used(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while let Some(start) = end.checked_sub(BLOCK.len())
+        && bytes[start..end] == BLOCK
+    {
+        end = start;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// Zeroes what is left of an unfinished write, so that it can never be taken for a later one.

@@ -117,7 +117,10 @@ async fn a_first_start_that_was_interrupted_is_repeated() {
     let (_cluster, path) = written().await;
     std::fs::remove_file(path.join("node.json")).unwrap();
     let error = refused(reopen(config(1, disk(&path), false)).await).to_string();
-    assert!(error.contains("without node.json"), "{error}");
+    assert!(error.contains("a log without node.json"), "{error}");
+    std::fs::rename(segment(&path), path.join("snap-00000000000000000001-1-1.snap")).unwrap();
+    let error = refused(reopen(config(1, disk(&path), false)).await).to_string();
+    assert!(error.contains("a snapshot without node.json"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
