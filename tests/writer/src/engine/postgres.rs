@@ -1,0 +1,170 @@
+//! PostgreSQL: single-row inserts, each its own transaction. Drives its connection itself, so it sees every warning.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket, Statement};
+
+use super::{Engine, Outcome, Row, Session};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Connecting and the questions after it.
+const READY_TIMEOUT: Duration = Duration::from_millis(2_500);
+const INSERT_TIMEOUT: Duration = Duration::from_millis(2_000);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS muster_drill \
+    (run text, seq bigint, key text NOT NULL, hash text NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (run, seq))";
+const INSERT: &str = "INSERT INTO muster_drill (run, seq, key, hash) VALUES ($1, $2, $3, $4)";
+const SELECT: &str = "SELECT seq, hash FROM muster_drill WHERE run = $1";
+
+/// The server says this when a wait for the standby was cut off: then the row is on one host only, and a failover
+/// loses it. The statement itself ends as if all were well.
+const NOT_REPLICATED: &str = "might not have been replicated";
+
+/// One server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its address and port.
+    pub label: String,
+    config: tokio_postgres::Config,
+}
+
+impl Server {
+    /// The servers that a connection string names; each is tried on its own, with short timeouts.
+    pub fn all_of(url: &str, any: bool) -> anyhow::Result<Vec<Self>> {
+        let all: tokio_postgres::Config = url.parse()?;
+        let (hosts, ports) = (all.get_hosts(), all.get_ports());
+        let mut servers = Vec::new();
+        for (index, host) in hosts.iter().enumerate() {
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            let mut config = tokio_postgres::Config::new();
+            config.port(port).connect_timeout(CONNECT_TIMEOUT).application_name("muster-writer");
+            config.tcp_user_timeout(INSERT_TIMEOUT).keepalives_idle(Duration::from_secs(2));
+            config.target_session_attrs(if any {
+                TargetSessionAttrs::Any
+            } else {
+                all.get_target_session_attrs()
+            });
+            all.get_user().map(|user| config.user(user));
+            all.get_password().map(|password| config.password(password));
+            all.get_dbname().map(|name| config.dbname(name));
+            let label = match host {
+                Host::Tcp(name) => {
+                    config.host(name);
+                    format!("{name}:{port}")
+                }
+                Host::Unix(path) => {
+                    config.host_path(path);
+                    format!("{}:{port}", path.display())
+                }
+            };
+            servers.push(Self { label, config });
+        }
+        Ok(servers)
+    }
+}
+
+impl Engine for Server {
+    type Session = PostgresSession;
+
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    async fn connect(&self) -> Result<PostgresSession, String> {
+        let ready = async {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(|error| told(&error))?;
+            let mut wire = Wire { connection, warned: false };
+            // Fails on a replica; there an insert fails too, and says why.
+            let _ = wire.drive(client.batch_execute(TABLE)).await;
+            let insert = wire.drive(client.prepare(INSERT)).await?;
+            Ok(PostgresSession { client, wire, insert })
+        };
+        match timeout(READY_TIMEOUT, ready).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("not connected within {READY_TIMEOUT:?}")),
+        }
+    }
+}
+
+/// The bytes of a connection, moved only while something is waited for.
+struct Wire {
+    connection: Connection<Socket, NoTlsStream>,
+    /// A row may not have been replicated.
+    warned: bool,
+}
+
+impl Wire {
+    /// Waits for a request while moving the connection's bytes; the server's warnings come before its answer.
+    async fn drive<T>(
+        &mut self,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, String> {
+        let mut request = pin!(request);
+        loop {
+            tokio::select! {
+                biased;
+                message = poll_fn(|context| self.connection.poll_message(context)) => match message {
+                    Some(Ok(AsyncMessage::Notice(notice))) => self.warned |= notice.message().contains(NOT_REPLICATED),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(told(&error)),
+                    None => return Err("the connection was closed".to_owned()),
+                },
+                answer = &mut request => return answer.map_err(|error| told(&error)),
+            }
+        }
+    }
+}
+
+/// An open connection.
+pub struct PostgresSession {
+    client: Client,
+    wire: Wire,
+    insert: Statement,
+}
+
+impl Session for PostgresSession {
+    async fn insert(&mut self, run: &str, row: &Row) -> Outcome {
+        let seq = row.seq as i64;
+        self.wire.warned = false;
+        let insert = async {
+            let values: [&(dyn ToSql + Sync); 4] = [&run, &seq, &row.key, &row.hash];
+            self.wire.drive(self.client.execute(&self.insert, &values)).await
+        };
+        match timeout(INSERT_TIMEOUT, insert).await {
+            Err(_) => Outcome::Unknown(format!("no answer within {INSERT_TIMEOUT:?}")),
+            Ok(Err(why)) => Outcome::Unknown(why),
+            Ok(Ok(_)) if self.wire.warned => Outcome::Unknown("committed locally, not replicated".to_owned()),
+            Ok(Ok(1)) => Outcome::Acked,
+            Ok(Ok(count)) => Outcome::Unknown(format!("{count} rows written")),
+        }
+    }
+
+    async fn rows(&mut self, run: &str) -> Result<BTreeMap<u64, String>, String> {
+        let values: [&(dyn ToSql + Sync); 1] = [&run];
+        let query = self.wire.drive(self.client.query(SELECT, &values));
+        let rows =
+            timeout(READ_TIMEOUT, query).await.map_err(|_| format!("not read within {READ_TIMEOUT:?}"))??;
+        let row = |row: &tokio_postgres::Row| Ok((row.try_get::<_, i64>(0)? as u64, row.try_get(1)?));
+        rows.iter().map(row).collect::<Result<_, tokio_postgres::Error>>().map_err(|error| told(&error))
+    }
+}
+
+/// An error with what the server said, in one short line.
+fn told(error: &tokio_postgres::Error) -> String {
+    let text = match error.as_db_error() {
+        Some(said) => format!("{}: {}", said.code().code(), said.message()),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}

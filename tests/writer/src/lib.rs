@@ -1,1 +1,0 @@
-//! A drill's writer: sends rows, keeps a ledger, verifies it.
