@@ -240,6 +240,13 @@ impl Cluster {
     }
 }
 
+/// Waits for a stopped node in this process, whose last snapshot may still be on its way to the disk.
 pub fn disk(path: &Path) -> Arc<dyn Disk> {
-    Arc::new(OsDisk::open(path).unwrap())
+    let deadline = Instant::now() + WAIT;
+    loop {
+        match OsDisk::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy && Instant::now() < deadline => {}
+            opened => return Arc::new(opened.unwrap()),
+        }
+    }
 }
