@@ -1,5 +1,6 @@
 //! A client that writes steadily and keeps a ledger, in the network of a host of our choice.
 
+use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -85,10 +86,10 @@ impl Writer {
 /// # Errors
 /// The service has none.
 pub fn connections(platform: &Platform, role: &str) -> Result<Vec<String>> {
-    let endpoints: Vec<Value> = platform.cli.json(&["conn", platform.settings.service.as_str()])?;
-    let urls = endpoints.iter().filter(|endpoint| endpoint["role"] == role);
-    let urls: Vec<String> = urls.filter_map(|endpoint| endpoint["url"].as_str().map(str::to_owned)).collect();
-    ensure!(!urls.is_empty(), "no connection string for {role} in {endpoints:?}");
+    let by_role: BTreeMap<String, Vec<String>> =
+        platform.cli.json(&["conn", platform.settings.service.as_str()])?;
+    let urls = by_role.get(role).cloned().unwrap_or_default();
+    ensure!(!urls.is_empty(), "no connection string for {role} in {by_role:?}");
     Ok(urls)
 }
 

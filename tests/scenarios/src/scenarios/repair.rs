@@ -69,16 +69,13 @@ fn remove(host: &Host, container: &str) -> Result<()> {
     host.docker(&["rm", "-f", container], DOCKER).map(drop)
 }
 
+/// With everything that is attached to it, in one go: the agent puts containers back within a second.
 fn remove_network(host: &Host, network: &str) -> Result<()> {
     let name = format!("muster-{network}");
-    let used = host.docker(
-        &["network", "inspect", "-f", "{{range $id, $c := .Containers}}{{$id}} {{end}}", &name],
-        DOCKER,
-    )?;
-    for id in used.split_whitespace() {
-        host.docker(&["network", "disconnect", "-f", &name, id], DOCKER)?;
-    }
-    host.docker(&["network", "rm", &name], DOCKER).map(drop)
+    let script = format!(
+        "docker ps -aq --filter network={name} | xargs -r docker rm -f >/dev/null; docker network rm {name}"
+    );
+    wait("network removed by hand", Duration::from_secs(10), || exec(host, &["sh", "-c", &script]).map(drop))
 }
 
 fn rules_are_back(host: &Host) -> Result<()> {
