@@ -43,7 +43,7 @@ impl Server {
         let (hosts, ports) = (all.get_hosts(), all.get_ports());
         let mut servers = Vec::new();
         for (index, host) in hosts.iter().enumerate() {
-            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
             let mut config = tokio_postgres::Config::new();
             config.port(port).connect_timeout(CONNECT_TIMEOUT).application_name("muster-writer");
             config.tcp_user_timeout(INSERT_TIMEOUT).keepalives_idle(Duration::from_secs(2));
