@@ -220,3 +220,19 @@ async fn a_few_large_entries_do_not_fill_the_memory() {
     assert!(running.consensus.status().snapshot > 0);
     running.kill().await;
 }
+
+#[test]
+fn truncation_and_purging_are_replayed() {
+    use crate::history::{Record, WireBody, WireEntry, WireLogId};
+    let id = |index| WireLogId { term: 1, node: 1, index };
+    let entry = |index| Record::Entry(WireEntry { id: id(index), body: WireBody::Blank });
+    let mut memory = crate::log::Memory::default();
+    let records =
+        (0..6).map(entry).chain([Record::Truncate { after: Some(3) }, entry(4), Record::Purge(id(1))]);
+    records.for_each(|record| memory.replay(record).unwrap());
+    assert_eq!((memory.first(), memory.last()), (Some(2), Some(id(4))));
+    memory.check().unwrap();
+    memory.replay(entry(6)).unwrap_err();
+    memory.replay(Record::Truncate { after: None }).unwrap();
+    assert_eq!((memory.first(), memory.last(), memory.bytes_after(0)), (None, Some(id(1)), 0));
+}
