@@ -89,5 +89,8 @@ async fn as_probe(
     if answer.ok {
         return Ok(answer.body);
     }
-    Err(answer.code.map_or(answer.body.clone(), |code| format!("{code}: {}", answer.body)))
+    Err(match answer.code {
+        Some(code) => format!("{code}: {}", answer.body),
+        None => answer.body,
+    })
 }

@@ -30,8 +30,9 @@ pub struct Fill {
 }
 
 impl Fill {
-    const fn used_percent(self) -> u64 {
-        if self.bytes == 0 { 0 } else { self.bytes.saturating_sub(self.free) * 100 / self.bytes }
+    fn used_percent(self) -> u64 {
+        let used = self.bytes.saturating_sub(self.free);
+        used.saturating_mul(100).checked_div(self.bytes).unwrap_or_default()
     }
 
     /// Free, in steps of 1 %.
@@ -42,7 +43,7 @@ impl Fill {
 
     /// Whether nothing new may be started.
     #[must_use]
-    pub const fn full(self) -> bool {
+    pub fn full(self) -> bool {
         self.used_percent() >= FULL_PERCENT
     }
 }

@@ -153,7 +153,9 @@ impl Host {
     /// Data was seen in the member's volumes. True = the ledger must be written.
     pub fn data_seen(&mut self, member: MemberId, volumes: impl IntoIterator<Item = Name>) -> bool {
         let Some(known) = self.ledger.volumes.get_mut(&member) else { return false };
-        volumes.into_iter().fold(false, |changed, volume| known.with_data.insert(volume) || changed)
+        let before = known.with_data.len();
+        known.with_data.extend(volumes);
+        known.with_data.len() != before
     }
 
     fn note_volumes(&mut self, member: MemberId) -> bool {
@@ -169,7 +171,9 @@ impl Host {
             with_data: BTreeSet::new(),
             system_id: None,
         });
-        made.into_iter().fold(false, |changed, volume| known.made.insert(volume) || changed)
+        let before = known.made.len();
+        known.made.extend(made);
+        known.made.len() != before
     }
 }
 

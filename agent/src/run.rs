@@ -83,7 +83,7 @@ fn facts(state: &Path) -> anyhow::Result<HostFacts> {
     Ok(HostFacts {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         cpu_millis: u64::try_from(cores).unwrap_or(1) * 1000,
-        memory_bytes: u64::from(info.totalram) * u64::from(info.mem_unit),
+        memory_bytes: info.totalram * u64::from(info.mem_unit),
         mesh_key: mesh_key(state)?,
         ..HostFacts::default()
     })

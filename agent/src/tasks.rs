@@ -27,9 +27,9 @@ pub async fn start_due(shared: &Arc<Shared>, group: &TaskGroup) {
         for task in planned {
             let member = task.member;
             let exclusive = exclusive(&task.what);
-            let free =
-                !state.tasks_under_way.contains(&member) && !(exclusive && state.host.busy.contains(&member));
-            if free && !state.host.ledger.tasks.contains_key(&task.id) {
+            let taken =
+                state.tasks_under_way.contains(&member) || (exclusive && state.host.busy.contains(&member));
+            if !taken && !state.host.ledger.tasks.contains_key(&task.id) {
                 state.host.ledger.begin_task(task.id);
                 state.tasks_under_way.insert(member);
                 if exclusive {

@@ -2,6 +2,8 @@
 //!
 //! Needs root, an engine (`DOCKER_HOST` or the default socket), its CLI and a static busybox; skips loudly without.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
