@@ -1,4 +1,5 @@
 //! The writer against a real PostgreSQL of this machine's packages; skipped, loudly, where there is none.
+#![expect(clippy::unwrap_used, reason = "helpers of a test")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -6,6 +6,8 @@
 mod app;
 mod etcd;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod golden;
 mod haproxy;
 mod parts;
@@ -214,7 +216,7 @@ pub struct ServiceFacts<'a> {
     /// Placed members by slot.
     pub members: Vec<MemberFacts>,
     /// Child services by role.
-    pub children: BTreeMap<Name, ServiceFacts<'a>>,
+    pub children: BTreeMap<Name, Self>,
     /// The cluster was formed once: a recorded one-shot, never undone.
     pub formed: bool,
     /// Number of hosts that are up.

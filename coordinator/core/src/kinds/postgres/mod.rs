@@ -163,12 +163,14 @@ impl Kind for Postgres {
         user: Option<&str>,
     ) -> Vec<Endpoint> {
         let settings = Settings::of(spec);
-        let Some(user) = user.or(settings.users.first().map(String::as_str)) else { return Vec::new() };
+        let Some(user) = user.or_else(|| settings.users.first().map(String::as_str)) else {
+            return Vec::new();
+        };
         if !settings.users.iter().any(|known| known == user) {
             return Vec::new();
         }
         let owned = settings.databases.iter().find(|database| database.owner == user);
-        let Some(database) = owned.or(settings.databases.first()) else { return Vec::new() };
+        let Some(database) = owned.or_else(|| settings.databases.first()) else { return Vec::new() };
         let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
         let url = |servers: &[Peer], port: u16, session: &str| {
             let servers: Vec<String> = servers
