@@ -130,6 +130,8 @@ fn dynamic(context: &RenderContext<'_>, settings: &Settings) -> Value {
         "failsafe_mode": true,
         "check_timeline": true,
         "member_slots_ttl": "30min",
+        // The history lies beside the lock; unbounded it would outgrow the answer that the release is decided on.
+        "max_timelines_history": 5,
         "postgresql": {
             "use_pg_rewind": true,
             "use_slots": true,
