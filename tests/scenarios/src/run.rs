@@ -20,6 +20,9 @@ pub struct Scenario {
     pub runs: u32,
     /// Part of the test run.
     pub in_ci: bool,
+    /// Largest median over the runs of `tests/show`, by key of the samples. Never judged in the test run: machines
+    /// there are shared.
+    pub medians: &'static [(&'static str, f64)],
     /// Does it once.
     pub act: fn(&Platform) -> Result<Value>,
 }
@@ -31,6 +34,7 @@ pub const ALL: &[Scenario] = &[
         what: "hosts, coordinators, agents, an app applied, status and logs",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::first::up,
     },
     Scenario {
@@ -38,6 +42,7 @@ pub const ALL: &[Scenario] = &[
         what: "an apply goes on when the leading coordinator dies",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::first::leader_killed_in_apply,
     },
     Scenario {
@@ -45,6 +50,7 @@ pub const ALL: &[Scenario] = &[
         what: "PostgreSQL forms and all members stream",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::postgres::bootstrap,
     },
     Scenario {
@@ -52,6 +58,7 @@ pub const ALL: &[Scenario] = &[
         what: "only declared audiences reach a port, on the same host and on another",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::network::audiences,
     },
     Scenario {
@@ -59,6 +66,7 @@ pub const ALL: &[Scenario] = &[
         what: "removed containers, networks, files and rules are back within 10 s",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::repair::repair,
     },
     Scenario {
@@ -66,6 +74,7 @@ pub const ALL: &[Scenario] = &[
         what: "the primary's container killed: gap, losses, who acted",
         runs: 10,
         in_ci: true,
+        medians: &[("rto_ms", 2_500.0)],
         act: s::drills::kill_primary,
     },
     Scenario {
@@ -73,6 +82,7 @@ pub const ALL: &[Scenario] = &[
         what: "the same with its restart made impossible",
         runs: 5,
         in_ci: false,
+        medians: &[("rto_ms", 2_500.0)],
         act: s::drills::kill_primary_held,
     },
     Scenario {
@@ -80,6 +90,7 @@ pub const ALL: &[Scenario] = &[
         what: "the leading role moves by command",
         runs: 5,
         in_ci: true,
+        medians: &[("max_gap_ms", 3_000.0)],
         act: s::update::switchover,
     },
     Scenario {
@@ -87,6 +98,7 @@ pub const ALL: &[Scenario] = &[
         what: "a new image under load, the coordinators' leader killed in the middle",
         runs: 3,
         in_ci: true,
+        medians: &[("max_gap_ms", 3_000.0)],
         act: s::update::rolling_update,
     },
     Scenario {
@@ -94,6 +106,7 @@ pub const ALL: &[Scenario] = &[
         what: "an image that never becomes healthy pauses the update; rollback works",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::update::broken_image,
     },
     Scenario {
@@ -101,6 +114,7 @@ pub const ALL: &[Scenario] = &[
         what: "the primary's host loses power and returns",
         runs: 5,
         in_ci: true,
+        medians: &[("rto_ms", 25_000.0), ("streams_again_s", 60.0)],
         act: s::drills::kill_host,
     },
     Scenario {
@@ -108,6 +122,7 @@ pub const ALL: &[Scenario] = &[
         what: "no coordinator: a replica killed, a host power-cycled, databases come back",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::faults::headless,
     },
     Scenario {
@@ -115,6 +130,7 @@ pub const ALL: &[Scenario] = &[
         what: "dockerd of the primary's host frozen: nothing moves, status says it",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::faults::engine_frozen,
     },
     Scenario {
@@ -122,6 +138,7 @@ pub const ALL: &[Scenario] = &[
         what: "the primary's host cut off: never two writers, nothing acknowledged is lost",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::faults::partition,
     },
     Scenario {
@@ -129,9 +146,18 @@ pub const ALL: &[Scenario] = &[
         what: "wrong tokens and certificates are refused and audited",
         runs: 1,
         in_ci: true,
+        medians: &[],
         act: s::identity::identity,
     },
-    Scenario { name: "down", what: "nothing of ours is left", runs: 1, in_ci: true, act: s::first::down },
+    Scenario {
+        name: "down",
+        what: "nothing of ours is left",
+        runs: 1,
+        in_ci: true,
+        medians: &[],
+        medians: &[],
+        act: s::first::down,
+    },
 ];
 
 /// Lists what can be shown.
@@ -204,6 +230,7 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
     }
     let runs = runs.unwrap_or(scenario.runs);
     let mut wrong = 0;
+    let mut all = Vec::new();
     for run in 1..=runs {
         let result = (scenario.act)(&platform);
         let (samples, verdict) = match &result {
@@ -212,6 +239,7 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
         };
         wrong += u32::from(result.is_err());
         println!("{item} run {run} of {runs}: {verdict} {samples}");
+        all.push(samples.clone());
         if let Some(tally) = tally {
             tally::append(tally, item, run, &samples, &verdict)?;
         }
@@ -219,6 +247,20 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
     if !keep {
         platform.testbed.down(false, false)?;
     }
-    println!("{} passed, {wrong} failed, 0 skipped", runs - wrong);
-    Ok(wrong == 0 && runs > 0)
+    let late = scenario.medians.iter().filter(|(key, most)| !median_holds(&all, key, *most)).count();
+    println!("{} passed, {} failed, 0 skipped", runs - wrong, wrong as usize + late);
+    Ok(wrong == 0 && late == 0 && runs > 0)
+}
+
+/// Prints the median of a sample over all runs and compares it with the bar. No sample at all is a failure.
+fn median_holds(all: &[Value], key: &str, most: f64) -> bool {
+    let mut numbers: Vec<f64> = all.iter().filter_map(|samples| samples[key].as_f64()).collect();
+    numbers.sort_by(f64::total_cmp);
+    let Some(median) = numbers.get(numbers.len() / 2) else {
+        println!("{key}: no samples");
+        return false;
+    };
+    let verdict = if *median <= most { "ok" } else { "MISSED" };
+    println!("{key}: median {median} of {numbers:?}, at most {most}: {verdict}");
+    *median <= most
 }
