@@ -272,6 +272,28 @@ pub struct EventView {
     pub text: String,
 }
 
+/// One way for clients to connect. Holds a password if the caller may see it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnView {
+    /// `write`, `read`, ...
+    pub role: String,
+    /// The connection string.
+    pub url: String,
+}
+
+/// One entry of the audit chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditView {
+    /// Where in the log.
+    pub index: LogIndex,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What, and how it ended.
+    pub action: String,
+}
+
 /// A problem in a spec file, with its place and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
