@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -54,6 +55,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         boot: BootId(random_text()?),
     };
     let shared = Shared::open(ours, state, files, Arc::clone(&docker) as _, Arc::clone(&clock))?;
+    shared.refuse_gone.store(true, Ordering::Relaxed);
     shared.state().facts = facts(state)?;
     let network = Network::new(docker, record.platform_id, mesh_key_path(state));
     let group = TaskGroup::new();

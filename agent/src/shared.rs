@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ pub struct Shared {
     pub network_wake: Notify,
     /// Rung when the report may have changed.
     pub changed: Notify,
+    /// Connections to a stopped member that hands over are refused by this host's packet filter.
+    pub refuse_gone: AtomicBool,
     store: Store,
     secret_store: SecretStore,
     state: Mutex<State>,
@@ -180,6 +183,7 @@ impl Shared {
             wake: Notify::new(),
             network_wake: Notify::new(),
             changed: Notify::new(),
+            refuse_gone: AtomicBool::new(false),
             store,
             secret_store,
             state: Mutex::new(initial),

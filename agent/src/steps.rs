@@ -1,5 +1,7 @@
 //! Carries out one step of `diff` for one member. It chooses nothing, and checks once more what could cost data.
 
+use std::sync::atomic::Ordering;
+
 use muster_model::observed::Refusal;
 use muster_model::plan::{HostPlan, MemberPlan};
 
@@ -7,6 +9,7 @@ use crate::act;
 use crate::diff::{Step, StepKind};
 use crate::files::FilesError;
 use crate::host::Outcome;
+use crate::network;
 use crate::profile;
 use crate::runtime::EngineError;
 use crate::shared::Shared;
@@ -55,6 +58,7 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
         StepKind::Start => {
             let (plan, member) = planned()?;
             prepare(shared, &plan, &member)?;
+            answer_for(shared, &member, false).await;
             runtime.start(container).await?;
         }
         StepKind::Stop { why } => {
@@ -78,6 +82,7 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
         StepKind::Release { anyway } => {
             let (_, member) = planned()?;
             let Some(release) = &member.rendered.release else { return Ok(Outcome::Released(false)) };
+            answer_for(shared, &member, true).await;
             let done = act::release(runtime, &shared.target(step.member), release, *anyway).await;
             tracing::info!(member = %step.member, anyway, ?done, "release");
             return Ok(Outcome::Released(done.is_ok()));
@@ -89,6 +94,19 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
         StepKind::Wait { .. } => {}
     }
     Ok(Outcome::Done)
+}
+
+/// While a member that hands over is gone, its peers are refused at its address instead of waiting for an answer.
+async fn answer_for(shared: &Shared, member: &MemberPlan, gone: bool) {
+    if member.rendered.release.is_none() || !shared.refuse_gone.load(Ordering::Relaxed) {
+        return;
+    }
+    let addresses: Vec<_> = member.addresses.iter().map(|place| place.address).collect();
+    let done =
+        if gone { network::gone::refuse(&addresses).await } else { network::gone::lift(&addresses).await };
+    if let Err(error) = done {
+        tracing::warn!(member = %member.member, %error, gone, "connections to a stopped member");
+    }
 }
 
 /// Data directories and files, immediately before a container is made or started.

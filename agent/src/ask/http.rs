@@ -10,12 +10,15 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use muster_model::observed::Answer;
-use muster_model::plan::{ANSWER_LEN_MAX, HttpAsk};
+use muster_model::plan::HttpAsk;
 use muster_runtime::net;
 use muster_runtime::secret::Secret;
 
 use super::Target;
 use crate::files::fill_in;
+
+/// Longest body that is read; a guard may look further than what is reported.
+const BODY_MAX: usize = 256 * 1024;
 
 /// Asks as the plan says.
 pub(super) async fn ask(target: &Target, ask: &HttpAsk, limit: Duration) -> Result<Answer, String> {
@@ -36,7 +39,7 @@ pub(super) async fn ask(target: &Target, ask: &HttpAsk, limit: Duration) -> Resu
     let request = request
         .body(Full::new(Bytes::copy_from_slice(body.expose())))
         .map_err(|error| format!("request: {error}"))?;
-    let (code, body) = send(address, request, limit, ANSWER_LEN_MAX).await?;
+    let (code, body) = send(address, request, limit, BODY_MAX).await?;
     Ok(Answer {
         ok: (200..300).contains(&code),
         code: Some(i32::from(code)),

@@ -44,14 +44,18 @@ pub fn deadline(ms: u64) -> Duration {
 
 /// Asks, and answers in any case: what failed is an answer that is not ok.
 pub async fn ask(runtime: &dyn ContainerRuntime, target: &Target, probe: &Probe) -> Answer {
+    let answer = ask_whole(runtime, target, probe).await;
+    Answer { body: cut(answer.body), ..answer }
+}
+
+/// The answer as far as it was read: guards must see more than what is reported.
+async fn ask_whole(runtime: &dyn ContainerRuntime, target: &Target, probe: &Probe) -> Answer {
     let limit = deadline(probe.timeout_ms);
     let answered = match tokio::time::timeout(limit, ask_it(runtime, target, &probe.ask, limit)).await {
         Ok(answered) => answered,
         Err(_) => Err(format!("no answer within {limit:?}")),
     };
-    let mut answer = answered.unwrap_or_else(|body| Answer { ok: false, code: None, body });
-    answer.body = cut(answer.body);
-    answer
+    answered.unwrap_or_else(|body| Answer { ok: false, code: None, body })
 }
 
 /// Asks a guard.
@@ -59,7 +63,7 @@ pub async fn ask(runtime: &dyn ContainerRuntime, target: &Target, probe: &Probe)
 /// # Errors
 /// It does not hold: which one, and what was seen.
 pub async fn check(runtime: &dyn ContainerRuntime, target: &Target, guard: &Guard) -> Result<(), String> {
-    let answer = ask(runtime, target, &guard.probe).await;
+    let answer = ask_whole(runtime, target, &guard.probe).await;
     if guard.accept.holds(&answer) {
         Ok(())
     } else {

@@ -15,6 +15,7 @@ pub mod device;
 pub mod engine;
 mod filter;
 mod filter_load;
+pub(crate) mod gone;
 mod mesh;
 pub mod names;
 mod problem;
