@@ -155,7 +155,6 @@ pub const ALL: &[Scenario] = &[
         runs: 1,
         in_ci: true,
         medians: &[],
-        medians: &[],
         act: s::first::down,
     },
 ];
