@@ -62,7 +62,7 @@ Exit codes
 
 /// The operator's command line.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, override_help = HELP, disable_help_subcommand = true)]
+#[command(name = "muster", version, override_help = HELP, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// Platform to talk to: name of a stored context, or a context file
-    #[arg(long, global = true, env = "MUSTER_CONTEXT", value_name = "NAME|FILE")]
+    #[arg(long, global = true, env = "MUSTER_CONTEXT", hide_env_values = true, value_name = "NAME|FILE")]
     pub context: Option<String>,
     /// What the result is printed as
     #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]

@@ -20,6 +20,8 @@ pub enum Format {
 }
 
 type Writer = Arc<Mutex<dyn Write + Send>>;
+/// What was written to a stream in memory.
+pub type Buffer = Arc<Mutex<Vec<u8>>>;
 
 /// The three streams of a process, and what they are.
 #[derive(Clone)]
@@ -64,8 +66,8 @@ impl Console {
 
     /// Streams in memory, not a terminal unless `can_ask` is set afterwards.
     #[must_use]
-    pub fn buffered(format: Format, input: &'static str) -> (Self, Arc<Mutex<Vec<u8>>>, Arc<Mutex<Vec<u8>>>) {
-        let (out, err) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
+    pub fn buffered(format: Format, input: &'static str) -> (Self, Buffer, Buffer) {
+        let (out, err) = (Buffer::default(), Buffer::default());
         let console = Self {
             out: Arc::clone(&out) as Writer,
             err: Arc::clone(&err) as Writer,

@@ -1,4 +1,5 @@
 //! The whole program against coordinators that answer as told, over real TLS: exit codes, retries, leader hints.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fake;
 

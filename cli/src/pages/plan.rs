@@ -5,7 +5,7 @@ use muster_model::view::{ChangeView, PlanView};
 use super::section;
 use crate::output::{Paint, Tone, clean};
 
-/// The page.
+/// The page, without refusals: they are the error that follows.
 #[must_use]
 pub fn plan(view: &PlanView, paint: Paint) -> String {
     let mut text = String::new();
@@ -29,12 +29,6 @@ pub fn plan(view: &PlanView, paint: Paint) -> String {
         paint,
         "Warnings",
         view.warnings.iter().map(|line| paint.tone(Tone::Warn, &clean(line))),
-    );
-    section(
-        &mut text,
-        paint,
-        "Refused",
-        view.refusals.iter().map(|line| paint.tone(Tone::Bad, &clean(line))),
     );
     text
 }
