@@ -10,10 +10,12 @@ use muster_core::command::{Command, What};
 use muster_core::state::State;
 use muster_model::time::Timestamp;
 use muster_runtime::ca::{Ca, Issued};
+use muster_runtime::certificate::PeerCertificate;
 use muster_runtime::clock::SharedClock;
 use muster_runtime::identity::Identity;
 use muster_runtime::seal::SealKey;
 use muster_runtime::secret::Secret;
+use sha2::{Digest as _, Sha256};
 
 use crate::init::certificate_life;
 use crate::proposer::Proposer;
@@ -102,9 +104,22 @@ impl Authority {
     /// The request is unusable, or the log does not take the record.
     pub async fn issue(&self, csr_pem: &str, identity: &Identity, actor: &str) -> Result<Issued> {
         let issued = self.ca()?.issue(csr_pem, identity, certificate_life(), self.clock.now_ms())?;
-        let what = record(&issued);
+        let what = record(&issued.certificate);
         self.proposer.propose(&Command::from_actor(actor, None, what)).await?;
         Ok(issued)
+    }
+
+    /// Bytes that only coordinators can compute, always the same for the same `parts`: a repeated call gets the same
+    /// answer from every coordinator.
+    #[must_use]
+    pub fn derived(&self, parts: &[&str]) -> Secret<[u8; 32]> {
+        let mut said = Sha256::new();
+        for part in parts {
+            said.update((part.len() as u64).to_be_bytes());
+            said.update(part);
+        }
+        let keyed = Sha256::new().chain_update(self.seal.secret().expose()).chain_update(said.finalize());
+        Secret::new(keyed.finalize().into())
     }
 
     /// The CA's digest, for tokens.
@@ -128,8 +143,9 @@ impl Authority {
     }
 }
 
-fn record(issued: &Issued) -> What {
-    let certificate = &issued.certificate;
+/// The command that records a certificate: only what is recorded can be revoked.
+#[must_use]
+pub fn record(certificate: &PeerCertificate) -> What {
     What::RecordCertificate {
         serial: certificate.serial.clone(),
         subject: certificate.identity.uri(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use muster_model::ids::Name;
+use muster_runtime::certificate::PeerCertificate;
 use muster_runtime::clock::SharedClock;
 use muster_runtime::keys::{KeyDigest, NodeKey};
 use muster_runtime::seal::SealKey;
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where a coordinator keeps its state unless told otherwise.
 pub const DEFAULT: &str = "/var/lib/muster/coordinator";
+
+/// In the bootstrap directory.
+const FIRST_OPERATOR: &str = "first-operator.pem";
 
 /// Another coordinator, as known at the last start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,14 +196,36 @@ impl Home {
         if dir.exists() { Ok(Some(muster_runtime::ca::Ca::load(&dir)?)) } else { Ok(None) }
     }
 
+    /// Leaves the first operator's certificate for the first run, which records it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn store_first_operator(&self, certificate_pem: &str) -> Result<()> {
+        Ok(write_atomic(&self.bootstrap().join(FIRST_OPERATOR), certificate_pem.as_bytes(), 0o644)?)
+    }
+
+    /// The certificates that `init` signed before there was a log: this coordinator's and the first operator's.
+    ///
+    /// # Errors
+    /// One is missing or malformed.
+    pub fn first_certificates(&self) -> Result<[PeerCertificate; 2]> {
+        let ours = read_text(&self.identity("certificate.pem"))?;
+        let operator = read_text(&self.bootstrap().join(FIRST_OPERATOR))?;
+        Ok([PeerCertificate::from_pem(&ours)?, PeerCertificate::from_pem(&operator)?])
+    }
+
     /// Forgets the CA's key on this disk: it is sealed in the log now.
     ///
     /// # Errors
     /// It cannot be removed.
     pub fn end_bootstrap(&self) -> Result<()> {
-        let dir = self.bootstrap();
+        let (dir, ended) = (self.bootstrap(), self.path("bootstrap.ended"));
+        // In one step first: half of the directory would keep the coordinator from starting.
         if dir.exists() {
-            std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+            std::fs::rename(&dir, &ended).with_context(|| format!("renaming {}", dir.display()))?;
+        }
+        if ended.exists() {
+            std::fs::remove_dir_all(&ended).with_context(|| format!("removing {}", ended.display()))?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use muster_runtime::context::Context;
 use muster_runtime::dial::{self, Endpoints};
 use muster_runtime::identity::{Identity, Role};
 use muster_runtime::keys::NodeKey;
+use muster_runtime::rpc;
 use muster_runtime::seal::SealKey;
 use muster_runtime::secret::Secret;
 use muster_runtime::tls::join_config;
@@ -68,8 +69,10 @@ pub fn init(home: &Home, wish: &Init) -> Result<()> {
         known: vec![known(1, wish.advertise, &key)],
         has_log: false,
     };
-    first_operator(&ca, wish, &key, now_ms)?.store(&wish.context)?;
+    let operator = first_operator(&ca, wish, &key, now_ms)?;
+    operator.store(&wish.context)?;
     ca.store(&home.bootstrap())?;
+    home.store_first_operator(&operator.certificate_pem)?;
     home.store(&node, &certificate.pem, ca.pem(), &seal)
 }
 
@@ -162,12 +165,14 @@ async fn ask(
     let mut last = None;
     for _ in 0..20 {
         let channel = dial::channel(Arc::clone(endpoints), Arc::clone(&tls));
-        let call = IdentityClient::new(channel).join(request.clone()).await;
+        let call = rpc::within(rpc::CALL, IdentityClient::new(channel).join(request.clone())).await;
         match call {
             Ok(reply) => return Ok(reply.into_inner()),
             Err(status) if status.code() == tonic::Code::Unavailable => {
+                // Whoever answers was checked against the token's CA: its hint is believed, also for a new address.
                 if let Some(leader) = status.metadata().get("muster-leader").and_then(|l| l.to_str().ok()) {
-                    endpoints.prefer(leader);
+                    let others = endpoints.list().iter().filter(|known| *known != leader).cloned().collect();
+                    endpoints.replace([vec![leader.to_owned()], others].concat());
                 }
                 last = Some(status);
                 tokio::time::sleep(Duration::from_millis(500)).await;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::kinds;
+use muster_core::kinds::{self, Child};
 use muster_model::ids::Name;
-use muster_model::spec::PlatformSpec;
+use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Diagnostic;
 use muster_spec::{Parsed, Places, nearest, parse};
+
+/// Most mistakes that are told at once; the others show when these are corrected.
+const MISTAKES_MAX: usize = 100;
 
 /// The spec of a file, or everything that is wrong with it, in the order of the file.
 ///
@@ -32,6 +35,7 @@ pub fn judge(yaml: &str) -> Result<PlatformSpec, Vec<Diagnostic>> {
         return Ok(spec);
     }
     found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    found.truncate(MISTAKES_MAX);
     Err(found)
 }
 
@@ -44,26 +48,72 @@ fn unknown_kind(name: &Name, kind: &str, places: &Places) -> Diagnostic {
     places.diagnostic(&format!("services.{name}.kind"), format!("unknown kind `{kind}`"), help)
 }
 
-/// What only several services together do wrong: ports of the hosts, services that are used but do not exist.
+/// What only several services together do wrong: ports of the hosts, names of parts, renamings, and services that are
+/// used but do not exist.
 fn clashes(spec: &PlatformSpec, places: &Places, found: &mut Vec<Diagnostic>) {
     let mut ports: BTreeMap<u16, &Name> = BTreeMap::new();
+    let mut renamed: BTreeMap<&Name, &Name> = BTreeMap::new();
     for (name, service) in &spec.services {
         let Some(kind) = kinds::kind(service.kind.as_str()) else { continue };
         for port in kind.layout(name, service).host_ports {
             if let Some(other) = ports.insert(port, name).filter(|other| *other != name) {
                 let message = format!("host port {port} is published by `{other}` already");
                 let help = "publish on another port; services share hosts";
-                found.push(places.diagnostic(&format!("services.{name}.ports"), message, help));
+                found.push(places.diagnostic(&publisher(name, service, port), message, help));
             }
         }
-        for used in kind.uses(service) {
-            if !spec.services.contains_key(&used) {
-                let help = match nearest(used.as_str(), spec.services.keys().map(Name::as_str)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "name a service of this file".to_owned(),
-                };
-                let message = format!("there is no service `{used}`");
-                found.push(places.diagnostic(&format!("services.{name}.uses"), message, help));
+        for used in kind.uses(service).into_iter().filter(|used| !spec.services.contains_key(used)) {
+            let help = match nearest(used.as_str(), spec.services.keys().map(Name::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "name a service of this file".to_owned(),
+            };
+            let message = format!("there is no service `{used}`");
+            found.push(places.diagnostic(&format!("services.{name}.uses"), message, help));
+        }
+        parts_of(name, kind.children(name, service), spec, places, found);
+        let Some(old) = &service.renamed_from else { continue };
+        let path = format!("services.{name}.renamed_from");
+        if spec.services.contains_key(old) {
+            let message = format!("`{old}` is a service of this file, so nothing was renamed");
+            found.push(places.diagnostic(&path, message, format!("remove `{old}`, or this field")));
+        }
+        if let Some(other) = renamed.insert(old, name) {
+            let message = format!("`{other}` was renamed from `{old}` too");
+            found.push(places.diagnostic(&path, message, "keep one of the two"));
+        }
+    }
+}
+
+/// Where a service publishes this port of the host.
+fn publisher(name: &Name, service: &ServiceSpec, port: u16) -> String {
+    let ports = service.settings.get("ports").and_then(|ports| ports.as_array());
+    let publishes = |entry: &serde_json::Value| {
+        entry["publish"].as_str().is_some_and(|address| address.ends_with(&format!(":{port}")))
+    };
+    match ports.and_then(|ports| ports.iter().position(publishes)) {
+        Some(index) => format!("services.{name}.ports.{index}.publish"),
+        None => format!("services.{name}.ports"),
+    }
+}
+
+/// The names that a service gives its own parts must be names, and free.
+fn parts_of(
+    name: &Name,
+    parts: Vec<Child>,
+    spec: &PlatformSpec,
+    places: &Places,
+    found: &mut Vec<Diagnostic>,
+) {
+    for part in parts {
+        match Name::new(format!("{name}-{}", part.role)) {
+            Ok(part) if spec.services.contains_key(&part) => {
+                let message = format!("`{part}` is what `{name}` calls its own part");
+                found.push(places.diagnostic(&format!("services.{part}"), message, "choose another name"));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let message = format!("the name is too long: a part would be called `{name}-{}`", part.role);
+                found.push(places.diagnostic(&format!("services.{name}"), message, "choose a shorter name"));
             }
         }
     }

@@ -94,6 +94,15 @@ enum Admin {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Revoke a certificate; its connections end within two seconds.
+    Revoke {
+        /// Its serial number in hex, as `openssl x509 -noout -serial` prints it.
+        #[arg(long)]
+        serial: String,
+        /// Goes into the audit log.
+        #[arg(long, default_value = "asked for by root")]
+        why: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -144,12 +153,17 @@ async fn execute(arguments: Arguments) -> Result<()> {
         Command::Run { listen, .. } => run::run(&home, listen).await,
         Command::Admin(Admin::Issue { name, role, out }) => {
             let role: Role = role.parse()?;
-            admin::ask(&home, &name, role, &out).await?;
+            admin::ask_issue(&home, &name, role, &out).await?;
             println!(
                 "context written to {}; use it with `muster context import {}`",
                 out.display(),
                 out.display()
             );
+            Ok(())
+        }
+        Command::Admin(Admin::Revoke { serial, why }) => {
+            admin::ask_revoke(&home, &serial.to_ascii_lowercase(), &why).await?;
+            println!("certificate {serial} is revoked");
             Ok(())
         }
     }

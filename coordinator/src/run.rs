@@ -11,6 +11,7 @@ use muster_proto::agents::agents_server::AgentsServer;
 use muster_proto::control::control_server::ControlServer;
 use muster_proto::identity::identity_server::IdentityServer;
 use muster_runtime::access::Access;
+use muster_runtime::audit::Audit;
 use muster_runtime::clock::{SharedClock, SystemClock};
 use muster_runtime::net::Listener;
 use muster_runtime::rpc::MESSAGE_MAX;
@@ -19,7 +20,7 @@ use muster_runtime::tasks::{OnError, TaskGroup, termination};
 use muster_runtime::tls::Tls;
 use tonic::service::Routes;
 
-use crate::authority::{Authority, CA_KEY};
+use crate::authority::{Authority, CA_KEY, record};
 use crate::dialer::TlsDialer;
 use crate::home::{Home, NodeFile};
 use crate::leader::{Heard, Leader};
@@ -75,8 +76,10 @@ pub async fn run(home: &Home, listen: Option<SocketAddr>) -> Result<()> {
     let listen = listen.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
     serve(&parts, listen).await?;
     tracing::info!(%listen, node = node.node, platform = %node.platform, "serving");
-    if let Some(ca) = home.bootstrap_ca()? {
-        form(home, &node, &parts, &ca).await?;
+    match home.bootstrap_ca()? {
+        Some(ca) => form(home, &node, &parts, &ca).await?,
+        // A removal may have been interrupted.
+        None => home.end_bootstrap()?,
     }
     lead(&parts);
     admin::start(home, &parts)?;
@@ -134,18 +137,20 @@ fn timings(name: &str) -> Result<Timings> {
 
 async fn serve(parts: &Parts, listen: SocketAddr) -> Result<()> {
     let listener = Listener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    let refusals = Arc::new(RefusalLog::start(&parts.tasks, parts.proposer.clone()));
     let access = Access {
         table: table::table()?,
         revocations: Arc::new(Revoked(parts.replica.clone())),
         pins: Arc::clone(parts.tls.pins()),
         clock: Arc::clone(&parts.clock),
-        audit: Arc::new(RefusalLog::start(&parts.tasks, parts.proposer.clone())),
+        audit: Arc::clone(&refusals) as Arc<dyn Audit>,
     };
     let identities = Identities {
         consensus: parts.consensus.clone(),
         replica: parts.replica.clone(),
         proposer: parts.proposer.clone(),
         authority: parts.authority.clone(),
+        audit: refusals,
     };
     let agents = AgentSessions {
         consensus: parts.consensus.clone(),
@@ -180,7 +185,12 @@ async fn form(home: &Home, node: &NodeFile, parts: &Parts, ca: &muster_runtime::
     }
     let init = What::Init { id: node.platform_id.clone(), name: node.platform.clone() };
     once(&parts.proposer, init).await?;
-    once(&parts.proposer, parts.authority.seal(CA_KEY, ca.key_pem().expose().as_bytes())?).await?;
+    for certificate in &home.first_certificates()? {
+        once(&parts.proposer, record(certificate)).await?;
+    }
+    if !parts.replica.state().secrets.contains_key(CA_KEY) {
+        once(&parts.proposer, parts.authority.seal(CA_KEY, ca.key_pem().expose().as_bytes())?).await?;
+    }
     home.end_bootstrap()
 }
 

@@ -71,7 +71,13 @@ impl JoinToken {
     /// # Errors
     /// The system has no randomness.
     pub fn generate(kind: TokenKind, ca: CaDigest) -> std::io::Result<Self> {
-        Ok(Self { kind, ca, secret: Secret::random()? })
+        Ok(Self::with_secret(kind, ca, Secret::random()?))
+    }
+
+    /// A token with this secret, which nobody may be able to guess.
+    #[must_use]
+    pub const fn with_secret(kind: TokenKind, ca: CaDigest, secret: Secret<[u8; 32]>) -> Self {
+        Self { kind, ca, secret }
     }
 
     /// The text for the operator.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_consensus::{Consensus, Node};
@@ -12,10 +13,11 @@ use muster_proto::identity as pb;
 use muster_proto::identity::identity_server::Identity as IdentityService;
 use muster_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use muster_runtime::access;
-use muster_runtime::certificate::PeerCertificate;
+use muster_runtime::audit::{Audit, Refusal};
 use muster_runtime::identity::{Identity, Role};
+use muster_runtime::server::Peer;
 use muster_runtime::token::{JoinToken, TokenKind};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::authority::Authority;
 use crate::proposer::Proposer;
@@ -37,6 +39,8 @@ pub struct Identities {
     pub proposer: Proposer,
     /// Certificates.
     pub authority: Authority,
+    /// Those who were refused.
+    pub audit: Arc<dyn Audit>,
 }
 
 #[tonic::async_trait]
@@ -56,12 +60,19 @@ impl IdentityService for Identities {
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
-        // Only the leader can change the group; for hosts it saves a round trip.
-        if !self.consensus.watch_leadership().borrow().am_leader {
-            return Err(status::not_leader(group::leader_endpoint(&self.consensus).as_deref()));
-        }
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
         let join = request.into_inner();
-        let token: JoinToken = join.token.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let token = match self.checked_token(&join).await {
+            Ok(token) => token,
+            Err(status) => {
+                if let (Some(address), true) = (address, status.code() != Code::Unavailable) {
+                    let method = Some("Join".to_owned());
+                    let reason = status.message().to_owned();
+                    self.audit.refused(&Refusal { address, identity: None, method, reason });
+                }
+                return Err(status);
+            }
+        };
         let name = name_of("name", &join.name)?;
         let reply = match token.kind() {
             TokenKind::Host => self.join_host(&token, name, join).await?,
@@ -74,28 +85,23 @@ impl IdentityService for Identities {
         let old = access::certificate(&request)?.clone();
         let csr = request.into_inner().csr_pem;
         // The new certificate must be for the same key: an expired one proves nothing about another.
+        if request_key(&csr)? != old.key.as_str() {
+            return Err(Status::permission_denied(
+                "a certificate is renewed for the same key only; join again to change the key",
+            ));
+        }
         let actor = old.identity.to_string();
         let issued = self
             .authority
             .issue(&csr, &old.identity, &actor)
             .await
             .map_err(|error| refused_request(&error))?;
-        same_key(&issued.certificate, &old)?;
         Ok(Response::new(pb::RenewReply {
             certificate_pem: issued.pem,
             ca_pem: self.authority.ca_pem().to_owned(),
             coordinators: self.coordinators(),
         }))
     }
-}
-
-fn same_key(new: &PeerCertificate, old: &PeerCertificate) -> Result<(), Status> {
-    if new.key == old.key {
-        return Ok(());
-    }
-    Err(Status::permission_denied(
-        "a certificate is renewed for the same key only; join again to change the key",
-    ))
 }
 
 fn refused_request(error: &anyhow::Error) -> Status {
@@ -140,6 +146,28 @@ impl Identities {
         let platform =
             state.platform.as_ref().ok_or_else(|| Status::unavailable("the platform is not ready"))?;
         Ok((platform.id.clone(), platform.name.clone()))
+    }
+
+    /// Looks at a token before anything is proposed: guesses of outsiders must not fill the log. Whether it can still
+    /// be used is decided when the entry is applied.
+    async fn checked_token(&self, join: &pb::JoinRequest) -> Result<JoinToken, Status> {
+        let token: JoinToken = join.token.parse().map_err(|e| Status::invalid_argument(format!("{e}")))?;
+        let leads = self.consensus.watch_leadership().borrow().am_leader;
+        // Only the leader can change the group.
+        if token.kind() == TokenKind::Coordinator && !leads {
+            return Err(status::not_leader(group::leader_endpoint(&self.consensus).as_deref()));
+        }
+        self.consensus.linearizable(GROUP).await.map_err(|error| status::read(&error))?;
+        let ours = self.authority.ca_digest().map_err(|error| status::internal(&error))?;
+        if *token.ca() != ours {
+            return Err(Status::permission_denied("this join token is another platform's"));
+        }
+        if !self.replica.state().tokens.contains_key(token.hash().as_str()) {
+            return Err(Status::permission_denied(
+                "this join token is not known: make a new one with `muster token`",
+            ));
+        }
+        Ok(token)
     }
 
     /// Uses the token up for this key. Of two users exactly one gets through; the same key may repeat it.

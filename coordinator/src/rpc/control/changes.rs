@@ -229,13 +229,23 @@ impl Controls {
         }
         let authority = &self.parts.authority;
         let ca = authority.ca_digest().map_err(|error| status::internal(&error))?;
-        let token = JoinToken::generate(kind, ca).map_err(|error| Status::internal(error.to_string()))?;
-        let expires = authority.after(life);
-        let what = What::CreateToken { hash: token.hash().to_string(), role, expires };
-        self.propose(actor, request.caller, what).await?;
+        let token = match caller(request.caller.clone()) {
+            // A repeated call must name the token that the first one made.
+            Some(from) => {
+                let secret = authority.derived(&["token", &actor, &from.client, &from.serial.to_string()]);
+                JoinToken::with_secret(kind, ca, secret)
+            }
+            None => JoinToken::generate(kind, ca).map_err(|error| Status::internal(error.to_string()))?,
+        };
+        let (hash, expires) = (token.hash().to_string(), authority.after(life));
+        self.propose(actor, request.caller, What::CreateToken { hash: hash.clone(), role, expires }).await?;
+        let state = self.read().await?;
+        let row = state.tokens.get(&hash).ok_or_else(|| {
+            Status::failed_precondition("the token of this repeated call has expired: make a new one")
+        })?;
         Ok(Response::new(pb::Token {
             token: token.reveal().expose().clone(),
-            expires_at_ms: expires.0,
+            expires_at_ms: row.expires.0,
             coordinators: group::endpoints(&self.parts.consensus),
         }))
     }

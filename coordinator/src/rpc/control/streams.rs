@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_core::state::{Phase, State};
 use muster_core::view::events;
 use muster_model::ids::Slot;
-use muster_model::view::EventView;
+use muster_model::view::AuditView;
 use muster_proto::agents::LogRequest;
 use muster_proto::control as pb;
 use muster_runtime::tasks::OnError;
@@ -32,13 +32,13 @@ fn newest<T>(mut all: Vec<T>, tail: u32) -> Vec<T> {
 
 /// The audit log as far as it is kept.
 pub fn audit(state: &State, request: &pb::EventsRequest) -> Views {
-    let line = |entry: &std::sync::Arc<muster_core::state::AuditEntry>| EventView {
+    let line = |entry: &std::sync::Arc<muster_core::state::AuditEntry>| AuditView {
         index: entry.index,
         at: entry.at,
-        about: entry.actor.clone(),
-        text: entry.action.clone(),
+        actor: entry.actor.clone(),
+        action: entry.action.clone(),
     };
-    let all: Vec<EventView> =
+    let all: Vec<AuditView> =
         state.audit.entries.iter().filter(|entry| entry.index.0 >= request.from).map(line).collect();
     let views: Vec<_> =
         newest(all, request.tail).into_iter().map(|event| Ok(pb::View { json: json(&event) })).collect();
