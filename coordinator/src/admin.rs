@@ -85,19 +85,17 @@ async fn answer(mut stream: UnixStream, parts: &Parts) {
     let mut line = String::new();
     let (reader, _) = stream.split();
     let read = BufReader::new(reader.take(LINE_MAX)).read_line(&mut line).await;
-    let answer = match read
-        .map_err(anyhow::Error::from)
-        .and_then(|_| Ok(serde_json::from_str::<Wish>(&line)?))
-    {
-        Ok(wish) => {
-            let done = match wish {
-                Wish::Issue { name, role, csr_pem } => issue(&name, role, &csr_pem, parts).await,
-                Wish::Revoke { serial, why } => revoke(serial, why, parts).await,
-            };
-            done.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")))
-        }
-        Err(error) => Answer::Refused(format!("the request cannot be read: {error}")),
-    };
+    let answer =
+        match read.map_err(anyhow::Error::from).and_then(|_| Ok(serde_json::from_str::<Wish>(&line)?)) {
+            Ok(wish) => {
+                let done = match wish {
+                    Wish::Issue { name, role, csr_pem } => issue(&name, role, &csr_pem, parts).await,
+                    Wish::Revoke { serial, why } => revoke(serial, why, parts).await,
+                };
+                done.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")))
+            }
+            Err(error) => Answer::Refused(format!("the request cannot be read: {error}")),
+        };
     let mut text = serde_json::to_vec(&answer).expect("plain data always has a JSON form");
     text.push(b'\n');
     if let Err(error) = stream.write_all(&text).await {
@@ -119,12 +117,7 @@ async fn issue(name: &Name, role: Role, csr_pem: &str, parts: &Parts) -> Result<
     }
     let state = parts.replica.state();
     let platform = state.platform.as_ref().context("the platform is not ready")?.name.clone();
-    let who = Identity {
-        platform: platform.clone(),
-        role,
-        id: name.clone(),
-        name: name.clone(),
-    };
+    let who = Identity { platform: platform.clone(), role, id: name.clone(), name: name.clone() };
     let issued = parts.authority.issue(csr_pem, &who, ROOT).await?;
     let members = parts.consensus.status().members;
     Ok(Answer::Issued {
@@ -143,7 +136,8 @@ async fn issue(name: &Name, role: Role, csr_pem: &str, parts: &Parts) -> Result<
 pub async fn ask_issue(home: &Home, name: &Name, role: Role, out: &Path) -> Result<()> {
     let key = NodeKey::generate()?;
     let wish = Wish::Issue { name: name.clone(), role, csr_pem: key.csr(name)? };
-    let Answer::Issued { platform, certificate_pem, ca_pem, endpoints, pins } = ask(home, &wish).await? else {
+    let Answer::Issued { platform, certificate_pem, ca_pem, endpoints, pins } = ask(home, &wish).await?
+    else {
         bail!("the coordinator's answer does not fit");
     };
     let pins = pins.iter().filter_map(|pin| pin.parse().ok()).collect();

@@ -46,7 +46,8 @@ pub enum TelemetryError {
 /// # Errors
 /// The filter makes no sense, or logging is set up already.
 pub fn init(format: Format) -> Result<(), TelemetryError> {
-    let targets = parse_filter(&std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned()))?;
+    let targets =
+        parse_filter(&std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned()))?;
     let lines = match format {
         Format::Human => fmt::layer().with_writer(OneLine).with_ansi(io::stderr().is_terminal()).boxed(),
         Format::Json => fmt::layer().json().flatten_event(true).with_writer(OneLine).with_ansi(false).boxed(),

@@ -48,7 +48,7 @@ impl Leader {
             match self.parts.authority.make_password(&name) {
                 Ok(what) => busy |= self.propose(what).await,
                 Err(error) => {
-                    tracing::error!(name, error = format!("{error:#}"), "a secret could not be made")
+                    tracing::error!(name, error = format!("{error:#}"), "a secret could not be made");
                 }
             }
         }

@@ -138,7 +138,7 @@ impl Reader {
                 match serde_json::from_slice::<Report>(&json) {
                     Ok(report) => self.sessions.report(&self.host, self.number, report),
                     Err(error) => {
-                        tracing::warn!(host = %self.host, %error, "an agent's report cannot be read")
+                        tracing::warn!(host = %self.host, %error, "an agent's report cannot be read");
                     }
                 }
                 true
