@@ -250,7 +250,9 @@ async fn listen(mut inbound: Streaming<ToAgent>, tell: watch::Sender<Heard>) {
                 let plan = serde_json::from_slice(&update.plan).expect("a host plan");
                 tell.send_modify(|heard| heard.plan = Some(plan));
             }
-            Ok(Some(ToAgent { message: Some(to_agent::Message::NotLeader(_)) })) => break "no leader".to_owned(),
+            Ok(Some(ToAgent { message: Some(to_agent::Message::NotLeader(_)) })) => {
+                break "no leader".to_owned();
+            }
             Ok(Some(_)) => {}
             Ok(None) => break "closed".to_owned(),
             Err(status) => break status.to_string(),

@@ -58,12 +58,23 @@ impl Cluster {
         let mut cluster = Self::formed(new_root(), life).await;
         for name in ["second", "third"] {
             let mut node = Node::new(cluster.root.path(), name, life);
-            let (own, asked) = (node.address.to_string(), cluster.nodes.last().map(|n| n.address.to_string()));
+            let (own, asked) =
+                (node.address.to_string(), cluster.nodes.last().map(|n| n.address.to_string()));
             let asked = asked.expect("there is a first one");
             // The third one knows the second only, which does not lead and says who does.
             let token = cluster.token("coordinator").await;
             let joined = node
-                .once(&["join", "--coordinator", &asked, "--token", &token, "--advertise", &own, "--name", name])
+                .once(&[
+                    "join",
+                    "--coordinator",
+                    &asked,
+                    "--token",
+                    &token,
+                    "--advertise",
+                    &own,
+                    "--name",
+                    name,
+                ])
                 .await;
             assert!(joined.ok, "{joined:?}");
             node.start();
@@ -137,8 +148,9 @@ impl Cluster {
             for at in (0..self.nodes.len()).filter(|at| self.nodes[*at].pid().is_some()) {
                 let Ok(view) = self.fresh_operator(at).await.status().await else { continue };
                 let leader = view.coordinators.iter().find(|one| one.leader);
-                let found = leader
-                    .and_then(|leader| self.nodes.iter().position(|n| n.address.to_string() == leader.endpoint));
+                let found = leader.and_then(|leader| {
+                    self.nodes.iter().position(|n| n.address.to_string() == leader.endpoint)
+                });
                 if let Some(found) = found.filter(|found| self.nodes[*found].pid().is_some()) {
                     return Ok(found);
                 }
@@ -163,7 +175,12 @@ impl Cluster {
     /// Runs the CLI with a context, its clock moved as the first coordinator's.
     pub async fn cli(&self, context: &Path, arguments: &[&str]) -> Ended {
         let mut command = Command::new(programs::cli());
-        command.arg("--context").arg(context).args(arguments).env("HOME", self.root.path()).kill_on_drop(true);
+        command
+            .arg("--context")
+            .arg(context)
+            .args(arguments)
+            .env("HOME", self.root.path())
+            .kill_on_drop(true);
         node::move_clock(&mut command, self.nodes[0].clock);
         node::finish(command).await
     }

@@ -38,7 +38,8 @@ impl Operator {
     pub fn new(context: &Path, at: SocketAddr, clock: &SharedClock) -> Self {
         let context = Context::load(context).expect("the context can be read");
         let tls = context.tls(Arc::clone(clock)).expect("the context can be used");
-        let channel = dial::channel(Endpoints::new([at.to_string()]), tls.client_config().expect("TLS works"));
+        let channel =
+            dial::channel(Endpoints::new([at.to_string()]), tls.client_config().expect("TLS works"));
         Self { context, channel }
     }
 

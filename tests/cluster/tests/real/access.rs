@@ -8,12 +8,12 @@ use muster_model::ids::Generation;
 use muster_model::observed::{ContainerState, MemberStatus};
 use muster_model::plan::{HostPlan, MemberPlan, Run};
 use muster_model::time::Timestamp;
-use muster_model::view::MemberView;
+use muster_model::view::{Liveness, MemberView};
 use muster_proto::control as pb;
 use muster_proto::control::control_client::ControlClient;
 use muster_proto::identity::RenewRequest;
 use muster_proto::identity::identity_client::IdentityClient;
-use muster_proto::raft as raft;
+use muster_proto::raft;
 use muster_proto::raft::raft_client::RaftClient;
 use muster_runtime::dial::{Endpoints, channel};
 use muster_runtime::rpc::within;
@@ -58,7 +58,7 @@ fn all(answers: &[(&str, Status)], code: Code, but: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_role_calls_its_own_and_nothing_else() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single().await;
         let at = cluster.nodes[0].address;
         let token = cluster.token("host").await;
@@ -77,8 +77,7 @@ async fn each_role_calls_its_own_and_nothing_else() {
         let context = &cluster.operator(0).context;
         let trust = Trust::new(context.platform.clone(), &[&context.ca_pem]).expect("a CA").into();
         let anonymous = Tls::new(None, trust, PinnedKeys::default().into(), cluster.clock());
-        let anonymous =
-            channel(Endpoints::new([at.to_string()]), anonymous.client_config().expect("TLS"));
+        let anonymous = channel(Endpoints::new([at.to_string()]), anonymous.client_config().expect("TLS"));
         all(&tried(&anonymous).await, Code::Unauthenticated, &[]);
         let renew = IdentityClient::new(anonymous).renew(RenewRequest::default()).await;
         assert_eq!(renew.expect_err("nobody").code(), Code::Unauthenticated);
@@ -90,7 +89,7 @@ async fn each_role_calls_its_own_and_nothing_else() {
             if wanted.iter().all(has) { Ok(()) } else { Err(audit) }
         })
         .await;
-    })
+    }))
     .await;
 }
 
@@ -106,7 +105,7 @@ async fn host(cluster: &Cluster, name: &str) -> Session {
 /// A plan with a member that must run.
 async fn plan(session: &Session) -> (HostPlan, MemberPlan) {
     until("a plan with a member", async || {
-        let plan = session.heard().plan.ok_or("no plan".to_owned())?;
+        let plan = session.heard().plan.ok_or_else(|| "no plan".to_owned())?;
         let member = plan.members.first().filter(|member| member.run == Run::Running).cloned();
         let saw = format!("{:?}", plan.members);
         member.map(|member| (plan, member)).ok_or(saw)
@@ -136,15 +135,22 @@ async fn member(cluster: &Cluster, wanted: &MemberPlan) -> MemberView {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_changes_nothing_on_another_host() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single().await;
         let (honest, liar) = (host(&cluster, "h1").await, host(&cluster, "h2").await);
+        until("both hosts are known", async || {
+            let hosts = cluster.status(0).await.hosts;
+            let ready = hosts.iter().all(|h| h.liveness == Liveness::Ready && h.facts.memory_bytes > 0);
+            if hosts.len() == 2 && ready { Ok(()) } else { Err(hosts) }
+        })
+        .await;
         let request = pb::SpecRequest { caller: None, yaml: SPEC.to_owned(), at: 0 };
         let applied = until("the spec is applied", async || {
             within(ANSWER, cluster.operator(0).control().apply(request.clone())).await
         });
         let applied = applied.await.into_inner();
-        assert!(applied.index > 0, "{}", String::from_utf8_lossy(&applied.diagnostics));
+        let why = [applied.diagnostics, applied.plan].map(|json| String::from_utf8_lossy(&json).into_owned());
+        assert!(applied.index > 0, "{why:?}");
 
         let (plan_of_honest, his) = plan(&honest).await;
         let (plan_of_liar, own) = plan(&liar).await;
@@ -169,6 +175,6 @@ async fn an_agent_changes_nothing_on_another_host() {
         liar.report(plan_of_liar.generation, vec![running(&own)]).await;
         tokio::time::sleep(std::time::Duration::from_millis(600)).await;
         assert!(member(&cluster, &his).await.running_since.is_some());
-    })
+    }))
     .await;
 }

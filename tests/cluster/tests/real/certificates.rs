@@ -34,7 +34,7 @@ async fn shown(cluster: &Cluster) -> Vec<PeerCertificate> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_lives_are_renewed_and_an_expired_agent_can_only_renew() {
-    bounded(async {
+    bounded(Box::pin(async {
         let life = Duration::from_secs(9);
         let cluster = Cluster::three_with_life(Some(life.as_secs())).await;
         let leader = cluster.leader().await;
@@ -86,7 +86,7 @@ async fn short_lives_are_renewed_and_an_expired_agent_can_only_renew() {
         let of_silent = format!("/agent/{}", silent.joined.id);
         let signed = audit.iter().filter(|l| l.contains("certificate") && l.ends_with(&of_silent)).count();
         assert_eq!(signed, 2, "{audit:#?}");
-    })
+    }))
     .await;
 }
 
@@ -103,7 +103,7 @@ async fn follow(operator: &Operator) -> impl Future<Output = Instant> + use<> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_cuts_open_streams_on_every_coordinator() {
     const WITHIN: Duration = Duration::from_millis(2_500);
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::three().await;
         let leader = cluster.leader().await;
         let at = cluster.nodes[leader].address;
@@ -153,6 +153,6 @@ async fn revocation_cuts_open_streams_on_every_coordinator() {
         // The first administrator's certificate was signed before there was a log, and can be revoked as well.
         revoke(&Cluster::serial(&cluster.context)).await;
         tokio::time::timeout(WITHIN, beside).await.expect("its streams end too");
-    })
+    }))
     .await;
 }

@@ -34,7 +34,7 @@ async fn after_two_months_off_it_elects_renews_and_serves() {
         println!("\nSKIPPED: expired coordinators form a quorum: needs the package faketime");
         return;
     }
-    bounded(async {
+    bounded(Box::pin(async {
         let mut cluster = Cluster::three().await;
         for node in &mut cluster.nodes {
             assert!(node.terminate().await.success(), "{}", node.said());
@@ -42,7 +42,8 @@ async fn after_two_months_off_it_elects_renews_and_serves() {
             node.start();
         }
         cluster.clock = Arc::new(Ahead(SystemClock::shared()));
-        let context = until("root makes an administrator", async || cluster.issue(2, "rescue", "admin").await);
+        let context =
+            until("root makes an administrator", async || cluster.issue(2, "rescue", "admin").await);
         let context = context.await;
         for node in &cluster.nodes {
             let operator = Operator::new(&context, node.address, &cluster.clock);
@@ -67,6 +68,6 @@ async fn after_two_months_off_it_elects_renews_and_serves() {
         // The expired one renews itself: nobody took it back.
         let seen = cluster.cli(&cluster.context, &["-o", "json", "status"]).await;
         assert!(seen.ok, "{seen:?}");
-    })
+    }))
     .await;
 }

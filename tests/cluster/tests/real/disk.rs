@@ -53,7 +53,7 @@ async fn a_full_disk_refuses_changes_keeps_beats_and_resumes() {
     }
     let folder = tempfile::TempDir::with_prefix("muster-disk").expect("a directory");
     let disk = SmallDisk::mount(folder.path());
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single_at(&disk.0).await;
         let at = cluster.nodes[0].address;
         let token = cluster.token("host").await;
@@ -87,6 +87,6 @@ async fn a_full_disk_refuses_changes_keeps_beats_and_resumes() {
         until("changes go on", async || operator.control().apply(spec(1_000)).await).await;
         assert!(operator.status().await.expect("a read").index > index);
         assert!(cluster.nodes[0].pid().is_some());
-    })
+    }))
     .await;
 }

@@ -27,7 +27,7 @@ async fn cordon_anywhere(operators: &[Operator], scheduling: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_platform_outlives_its_leader_and_a_stop_of_all() {
-    bounded(async {
+    bounded(Box::pin(async {
         let mut cluster = Cluster::three().await;
         let token = cluster.token("host").await;
         // A follower takes hosts in as well.
@@ -72,13 +72,13 @@ async fn the_platform_outlives_its_leader_and_a_stop_of_all() {
             assert_eq!(voters(&again), voters(&view));
         }
         cluster.fresh_operator(1).await.schedule(None, "h1", "open").await.expect("changes go on");
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_asked_to_end_hands_over() {
-    bounded(async {
+    bounded(Box::pin(async {
         let mut cluster = Cluster::three().await;
         let token = cluster.token("host").await;
         let leader = cluster.leader().await;
@@ -112,7 +112,7 @@ async fn a_leader_that_is_asked_to_end_hands_over() {
         assert!(acked > 5, "{acked}");
         assert!(gap < Duration::from_secs(3), "{gap:?}");
         assert_ne!(cluster.leader().await, leader);
-    })
+    }))
     .await;
 }
 
@@ -126,7 +126,7 @@ async fn secured(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_first_run_is_finished_by_the_next_one() {
-    bounded(async {
+    bounded(Box::pin(async {
         let mut cluster = Cluster::single().await;
         // As it is when the power fails before the last step: all is recorded, but `init`'s files are still there.
         secured(&cluster).await;
@@ -145,13 +145,13 @@ async fn an_interrupted_first_run_is_finished_by_the_next_one() {
         let at = cluster.nodes[0].address;
         let agent = Agent::join(at, &token, "h1", &cluster.clock()).await.expect("joins");
         drop(agent.session(at, "boot").await.expect("the certificate is believed"));
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_is_one_process_and_an_empty_log_is_refused() {
-    bounded(async {
+    bounded(Box::pin(async {
         let mut cluster = Cluster::single().await;
         let second = cluster.nodes[0].run_to_end().await;
         assert!(!second.ok && second.err.contains("in use by another process"), "{second:?}");
@@ -166,15 +166,17 @@ async fn a_directory_is_one_process_and_an_empty_log_is_refused() {
         let mut joiner = Node::new(cluster.path(), "joiner", None);
         let (own, asked) = (joiner.address.to_string(), cluster.nodes[0].address.to_string());
         let token = cluster.token("coordinator").await;
-        let joined = joiner
-            .once(&["join", "--coordinator", &asked, "--token", &token, "--advertise", &own])
-            .await;
+        let joined =
+            joiner.once(&["join", "--coordinator", &asked, "--token", &token, "--advertise", &own]).await;
         assert!(joined.ok, "{joined:?}");
         for _ in 0..2 {
             joiner.start();
-            until("it serves", async || {
-                if joiner.said().contains("serving") { Ok(()) } else { Err(joiner.said()) }
-            })
+            until(
+                "it serves",
+                async || {
+                    if joiner.said().contains("serving") { Ok(()) } else { Err(joiner.said()) }
+                },
+            )
             .await;
             joiner.kill().await;
         }
@@ -187,6 +189,6 @@ async fn a_directory_is_one_process_and_an_empty_log_is_refused() {
         println!("empty log: {}", refused.err.trim());
         assert!(!refused.ok, "{refused:?}");
         assert!(refused.err.contains(&log.display().to_string()), "{refused:?}");
-    })
+    }))
     .await;
 }

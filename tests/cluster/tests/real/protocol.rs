@@ -30,7 +30,7 @@ fn names_both(status: &Status) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_common_protocol_or_hello_nothing_is_said() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single().await;
         let at = cluster.nodes[0].address;
         let token = cluster.token("host").await;
@@ -59,13 +59,13 @@ async fn without_a_common_protocol_or_hello_nothing_is_said() {
         assert_eq!(denied.code(), Code::InvalidArgument, "{denied}");
         assert!(denied.message().contains("must be Hello"), "{denied}");
         assert!(open(&agent, &cluster, hello(1, 1, "boot")).await.expect("a session").is_some());
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_are_too_long_are_refused_and_harm_nobody() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single().await;
         let at = cluster.nodes[0].address;
         let operator = cluster.operator(0);
@@ -94,6 +94,6 @@ async fn messages_that_are_too_long_are_refused_and_harm_nobody() {
         })
         .await;
         operator.status().await.expect("it serves");
-    })
+    }))
     .await;
 }

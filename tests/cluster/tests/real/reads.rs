@@ -24,7 +24,7 @@ async fn hosts(cluster: &Cluster) -> Vec<(Agent, Session)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_coordinator_acknowledged_all_of_them_show() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::three().await;
         let _hosts = hosts(&cluster).await;
         let operators: Vec<Operator> = (0..3).map(|at| cluster.operator(at)).collect();
@@ -54,13 +54,13 @@ async fn what_one_coordinator_acknowledged_all_of_them_show() {
             println!("resident memory of coordinator {at} with 3 hosts: {memory} MiB");
             assert!(memory < 80, "{memory} MiB");
         }
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_call_has_one_effect_and_the_same_answer() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::three().await;
         let _hosts = hosts(&cluster).await;
         let operators: Vec<Operator> = (0..3).map(|at| cluster.operator(at)).collect();
@@ -89,6 +89,6 @@ async fn a_repeated_call_has_one_effect_and_the_same_answer() {
         ask_to_join(at, &token, &one, "h4", &cluster.clock()).await.expect("the token is good");
         let refused = ask_to_join(at, &token, &two, "h5", &cluster.clock()).await.expect_err("it was used");
         assert!(refused.message().contains("was used already"), "{refused}");
-    })
+    }))
     .await;
 }

@@ -24,7 +24,7 @@ fn foreign(token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_are_not_good_are_refused_and_noted() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::three().await;
         let clock = cluster.clock();
         let (operator, at) = (cluster.operator(0), cluster.nodes[1].address);
@@ -74,13 +74,13 @@ async fn tokens_that_are_not_good_are_refused_and_noted() {
             }
         })
         .await;
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_refuses_to_join_by_a_wrong_token() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::single().await;
         let joiner = Node::new(cluster.path(), "joiner", None);
         let (own, asked) = (joiner.address.to_string(), cluster.nodes[0].address.to_string());
@@ -97,13 +97,13 @@ async fn a_coordinator_refuses_to_join_by_a_wrong_token() {
         assert!(!joiner.dir.join("identity").exists());
         let good = join(&token).await;
         assert!(good.ok, "{good:?}");
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_joiners_with_one_token_exactly_one_gets_in() {
-    bounded(async {
+    bounded(Box::pin(async {
         let cluster = Cluster::three().await;
         for round in 0..3 {
             let token = cluster.token("host").await;
@@ -123,6 +123,6 @@ async fn of_many_joiners_with_one_token_exactly_one_gets_in() {
             }
         }
         assert_eq!(cluster.status(0).await.hosts.len(), 3);
-    })
+    }))
     .await;
 }
