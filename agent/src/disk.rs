@@ -84,7 +84,13 @@ impl Disk {
     /// The disk cannot be asked.
     pub fn fill(&self) -> Result<Fill, String> {
         let stat = statvfs(&self.root).map_err(|error| format!("{}: {error}", self.root.display()))?;
-        Ok(Fill { bytes: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
+        // As df(1) does: what is reserved for others belongs to nobody's size.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let free = stat.f_bavail;
+        Ok(Fill {
+            bytes: (used + free).saturating_mul(stat.f_frsize),
+            free: free.saturating_mul(stat.f_frsize),
+        })
     }
 
     /// What an operator should know.

@@ -38,7 +38,7 @@ const REPORT: Duration = Duration::from_secs(10);
 /// Without a word for this long the coordinator is gone: it acknowledges every beat.
 const SILENCE: Duration = Duration::from_secs(5);
 /// First and longest wait between two attempts.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How a session ended.
 enum End {

@@ -93,6 +93,8 @@ pub struct State {
     pub facts: HostFacts,
     /// Members with a task under way.
     pub tasks_under_way: BTreeSet<MemberId>,
+    /// Deaths heard of; a list that was begun before the last one is out of date.
+    pub deaths: u64,
     /// The ledger on disk is the ledger here.
     pub data_written: bool,
 }
@@ -170,6 +172,7 @@ impl Shared {
             network: None,
             facts: HostFacts::default(),
             tasks_under_way: BTreeSet::new(),
+            deaths: 0,
             data_written: true,
         };
         Ok(Arc::new(Self {

@@ -16,7 +16,7 @@ use crate::diff::{Gates, Step, StepKind};
 use crate::files::FilesError;
 use crate::host::Outcome;
 use crate::runtime::{Change, EngineError};
-use crate::seen::Seen;
+use crate::seen::{Seen, SeenState};
 use crate::shared::{Shared, State, pause};
 use crate::steps::carry_out;
 use crate::tasks;
@@ -39,7 +39,7 @@ pub async fn run(shared: Arc<Shared>, group: TaskGroup) -> Result<(), Infallible
     Ok(())
 }
 
-/// Rings the bells when the engine says that something changed; connects again when it went away.
+/// Hears what the engine says: rings the bells, and acts on a death at once. Connects again when the engine went away.
 ///
 /// # Errors
 /// Never.
@@ -49,8 +49,10 @@ pub async fn watch_engine(shared: Arc<Shared>, group: TaskGroup) -> Result<(), I
         let follow = async {
             let mut changes = shared.runtime.changes();
             while let Some(change) = changes.next().await {
-                if change == Change::Network {
-                    shared.network_wake.notify_one();
+                match change {
+                    Change::Died { container, code } => died(&shared, &group, &container, code).await,
+                    Change::Network => shared.network_wake.notify_one(),
+                    Change::Container => {}
                 }
                 shared.wake.notify_one();
             }
@@ -63,10 +65,23 @@ pub async fn watch_engine(shared: Arc<Shared>, group: TaskGroup) -> Result<(), I
     Ok(())
 }
 
+/// A death that the engine confirmed: what follows from it does not wait until the engine has cleaned up.
+pub async fn died(shared: &Arc<Shared>, group: &TaskGroup, container: &str, code: i64) {
+    let (seen, gates) = {
+        let mut state = shared.state();
+        let Some(dead) = state.seen.iter_mut().find(|c| c.id == container && c.running()) else { return };
+        dead.state = SeenState::Stopped { code };
+        state.deaths += 1;
+        (state.seen.clone(), state.gates.clone())
+    };
+    let decided = decide(shared, seen, gates, shared.clock.now());
+    launch(shared, group, decided).await;
+}
+
 /// One look, and the steps that follow from it; how long until the next.
 pub async fn round(shared: &Arc<Shared>, group: &TaskGroup) -> Duration {
-    let listed = look(shared).await;
-    let (seen, images) = match listed {
+    let deaths = shared.state().deaths;
+    let (seen, images) = match look(shared).await {
         Ok(found) => found,
         Err(error) => {
             note_engine(shared, Err(&error));
@@ -80,22 +95,35 @@ pub async fn round(shared: &Arc<Shared>, group: &TaskGroup) -> Duration {
     };
     let gates = gates(shared, &plan, &seen, images);
     let now = shared.clock.now();
-    let (steps, persist, begun) = decide(shared, seen, gates, now);
-    shared.changed.notify_one();
-    say_refusals(shared, &steps);
-    if persist && let Err(error) = shared.persist().await {
-        abandon(shared, &begun, &error);
+    if shared.state().deaths != deaths {
+        return Duration::ZERO;
+    }
+    let decided = decide(shared, seen, gates, now);
+    if !launch(shared, group, decided).await {
         return SILENT_PERIOD;
     }
-    for step in begun {
+    tasks::start_due(shared, group).await;
+    until_next(&shared.state(), now)
+}
+
+/// Starts the steps that were decided on; false = the ledger cannot be written, so nothing was begun.
+async fn launch(shared: &Arc<Shared>, group: &TaskGroup, decided: Decided) -> bool {
+    shared.changed.notify_one();
+    say_refusals(shared, &decided.steps);
+    if decided.persist
+        && let Err(error) = shared.persist().await
+    {
+        abandon(shared, &decided.begun, &error);
+        return false;
+    }
+    for step in decided.begun {
         let worker = Arc::clone(shared);
         group.spawn("step", OnError::Log, async move {
             take(&worker, &step).await;
             Ok::<_, Infallible>(())
         });
     }
-    tasks::start_due(shared, group).await;
-    until_next(&shared.state(), now)
+    true
 }
 
 async fn look(shared: &Shared) -> Result<(Vec<Seen>, BTreeSet<String>), EngineError> {
@@ -122,13 +150,23 @@ fn note_engine(shared: &Shared, answered: Result<(), &EngineError>) {
         Condition {
             code: "engine-not-answering".to_owned(),
             text: format!(
-                "Docker gives no answer since {} ms of the epoch ({error}); nothing is started, stopped or counted as \
-                 dead: `systemctl status docker`",
-                since.0
+                "Docker gives no answer since {} ({error}); nothing is started, stopped or counted as dead: \
+                 `systemctl status docker`",
+                utc(since)
             ),
         }
     });
     shared.say("engine", conditions.into_iter().collect());
+}
+
+/// For people.
+fn utc(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    let at = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    at.map_or_else(
+        || "long".to_owned(),
+        |at| format!("{} {:02}:{:02}:{:02} UTC", at.date(), at.hour(), at.minute(), at.second()),
+    )
 }
 
 /// What must be there before a start; repairs files on the way.
@@ -187,8 +225,18 @@ fn gates(shared: &Shared, plan: &HostPlan, seen: &[Seen], images: BTreeSet<Strin
     gates
 }
 
-/// Takes the look in, and begins the steps; those that were begun, and whether the ledger must be written first.
-fn decide(shared: &Shared, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> (Vec<Step>, bool, Vec<Step>) {
+/// What follows from a look.
+struct Decided {
+    /// All steps, waits too.
+    steps: Vec<Step>,
+    /// Those that were begun.
+    begun: Vec<Step>,
+    /// The ledger must be written before they are carried out.
+    persist: bool,
+}
+
+/// Takes the look in, and begins the steps.
+fn decide(shared: &Shared, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> Decided {
     let mut state = shared.state();
     let mut persist = state.host.observe(now, &seen) || !state.data_written;
     let steps = state.host.steps(now, &seen, &gates);
@@ -203,7 +251,7 @@ fn decide(shared: &Shared, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> (Ve
     state.gates = gates;
     state.steps.clone_from(&steps);
     state.seen = seen;
-    (steps, persist, begun)
+    Decided { steps, begun, persist }
 }
 
 /// The ledger could not be written, so nothing may be done.

@@ -264,3 +264,22 @@ async fn a_foreign_plan_is_refused_and_said() {
     world.accept(6, vec![]).await;
     assert!(world.shared.report().conditions.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_is_acted_on_before_the_engine_has_cleaned_up() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    let before = world.engine.calls().len();
+    // The list still says that it runs.
+    died(&world.shared, &world.group, &id, 137).await;
+    died(&world.shared, &world.group, "foreign", 1).await;
+    while !world.group.running().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(world.engine.calls()[before..], [format!("start {id}")]);
+    world.settle().await;
+    assert_eq!(world.engine.calls().len(), before + 1);
+    assert_eq!(world.shared.report().members[0].restarts, 1);
+}

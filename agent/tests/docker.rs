@@ -170,6 +170,7 @@ async fn hands_of_others_are_repaired_and_foreign_things_stay() {
         additive_only: false,
         network: HostNetwork::default(),
         members: vec![member()],
+        discard: Vec::new(),
         tasks: Vec::new(),
         carried: Vec::new(),
     };

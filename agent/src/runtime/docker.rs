@@ -332,6 +332,12 @@ impl NetworkEngine for Arc<DockerEngine> {
 }
 
 fn kind_of(event: &EventMessage) -> Change {
+    let container = event.typ == Some(EventMessageTypeEnum::CONTAINER);
+    if let Some(actor) = event.actor.as_ref().filter(|_| container && event.action.as_deref() == Some("die"))
+    {
+        let code = actor.attributes.as_ref().and_then(|all| all.get("exitCode")?.parse().ok());
+        return Change::Died { container: actor.id.clone().unwrap_or_default(), code: code.unwrap_or(-1) };
+    }
     let network = event.typ == Some(EventMessageTypeEnum::NETWORK);
     if network && event.action.as_deref() == Some("destroy") { Change::Network } else { Change::Container }
 }
