@@ -59,7 +59,7 @@ pub enum StepKind {
         /// Without asking the guard.
         anyway: bool,
     },
-    /// Move the data of a member that is no longer in the plan aside. Never deletes.
+    /// Move the data of a member that is no longer in the plan aside, or delete it where the plan says so.
     Quarantine,
     /// Nothing now, for this reason.
     Wait {

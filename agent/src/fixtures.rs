@@ -27,6 +27,7 @@ pub fn plan(counter: u64, members: Vec<MemberPlan>) -> HostPlan {
         additive_only: false,
         network: HostNetwork::default(),
         members,
+        discard: Vec::new(),
         tasks: Vec::new(),
         carried: Vec::new(),
     }

@@ -194,6 +194,7 @@ mod tests {
             additive_only: false,
             network: HostNetwork::default(),
             members: Vec::new(),
+            discard: Vec::new(),
             tasks: Vec::new(),
             carried: Vec::new(),
         }

@@ -88,8 +88,10 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
             return Ok(Outcome::Released(done.is_ok()));
         }
         StepKind::Quarantine => {
-            let moved = shared.volumes.put_aside(step.member, shared.clock.now());
-            moved.map_err(|message| Stopped::Refused(Refusal::Engine { message }))?;
+            let (now, volumes) = (shared.clock.now(), &shared.volumes);
+            let discard = shared.state().host.ledger.plan.as_ref().is_some_and(|p| p.discard.contains(&step.member));
+            let gone = if discard { volumes.delete(step.member, now) } else { volumes.put_aside(step.member, now) };
+            gone.map_err(|message| Stopped::Refused(Refusal::Engine { message }))?;
         }
         StepKind::Wait { .. } => {}
     }

@@ -128,6 +128,21 @@ impl Volumes {
         }
     }
 
+    /// Deletes a member's directories, in one step as far as anybody else can see.
+    ///
+    /// # Errors
+    /// The system refuses; what is left lies in the quarantine.
+    pub fn delete(&self, member: MemberId, now: Timestamp) -> Result<(), String> {
+        self.put_aside(member, now)?;
+        let target = self.quarantine.join(format!("{member}-{}", now.0));
+        match fs::remove_dir_all(&target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(format!("{} cannot be deleted: {error}", target.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The beginning of a file in a volume; nothing outside the volume can be named, not by links either.
     ///
     /// # Errors
