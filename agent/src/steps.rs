@@ -33,7 +33,11 @@ pub async fn carry_out(shared: &Shared, step: &Step) -> Outcome {
     match attempt(shared, step).await {
         Ok(outcome) => outcome,
         Err(Stopped::Engine(EngineError::NotAnswering(_)) | Stopped::Outdated) => Outcome::Unknown,
-        Err(Stopped::Engine(EngineError::Refused(message))) => {
+        // Somebody took it away under our hands: the next list tells, and it was no failed start.
+        Err(Stopped::Engine(EngineError::Gone(_))) if !matches!(step.kind, StepKind::Create { .. }) => {
+            Outcome::Unknown
+        }
+        Err(Stopped::Engine(EngineError::Refused(message) | EngineError::Gone(message))) => {
             tracing::warn!(member = %step.member, step = ?step.kind, message, "the engine refused");
             Outcome::Failed(Refusal::Engine { message })
         }
@@ -89,8 +93,10 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
         }
         StepKind::Quarantine => {
             let (now, volumes) = (shared.clock.now(), &shared.volumes);
-            let discard = shared.state().host.ledger.plan.as_ref().is_some_and(|p| p.discard.contains(&step.member));
-            let gone = if discard { volumes.delete(step.member, now) } else { volumes.put_aside(step.member, now) };
+            let discard =
+                shared.state().host.ledger.plan.as_ref().is_some_and(|p| p.discard.contains(&step.member));
+            let gone =
+                if discard { volumes.delete(step.member, now) } else { volumes.put_aside(step.member, now) };
             gone.map_err(|message| Stopped::Refused(Refusal::Engine { message }))?;
         }
         StepKind::Wait { .. } => {}

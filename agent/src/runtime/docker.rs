@@ -361,8 +361,11 @@ async fn within<T>(
 
 fn refused(error: Error) -> EngineError {
     match error {
-        Error::DockerResponseServerError { status_code: 404, message } => {
-            EngineError::Refused(format!("{GONE}{message}"))
+        // A missing image or network is a 404 too, and no reason to look again at the container.
+        Error::DockerResponseServerError { status_code: 404 | 409, message }
+            if [MISSING, LEAVING].iter().any(|words| message.contains(words)) =>
+        {
+            EngineError::Gone(message)
         }
         Error::DockerResponseServerError { message, .. } => EngineError::Refused(message),
         Error::DockerStreamError { error } => EngineError::Refused(error),
@@ -370,10 +373,13 @@ fn refused(error: Error) -> EngineError {
     }
 }
 
-const GONE: &str = "not found: ";
+/// Said of a container that is not there.
+const MISSING: &str = "No such container";
+/// Said of a container that somebody removes while we ask.
+const LEAVING: &str = "marked for removal";
 
-fn gone(error: &EngineError) -> bool {
-    matches!(error, EngineError::Refused(message) if message.starts_with(GONE))
+const fn gone(error: &EngineError) -> bool {
+    matches!(error, EngineError::Gone(_))
 }
 
 /// The first bytes of an output; the rest is read and dropped, so that the program is not held up.

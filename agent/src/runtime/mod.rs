@@ -33,6 +33,9 @@ pub enum EngineError {
     /// It answered no.
     #[error("{0}")]
     Refused(String),
+    /// What was named is not there, or on its way out.
+    #[error("{0}")]
+    Gone(String),
 }
 
 /// A call to the engine; every one has a deadline.
