@@ -17,7 +17,7 @@ use crate::identity_dir::{Coordinator, Link};
 
 /// Longest sleep, because the wall clock can be set while we sleep.
 const LOOK: Duration = Duration::from_secs(1);
-/// First and longest wait after a failure.
+/// First and longest wait between two attempts.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Runs until the group is cancelled.
@@ -41,12 +41,11 @@ async fn keep_valid(link: &Link, clock: &SharedClock) {
         }
         match renew(link).await {
             Ok(()) => tracing::info!("certificate renewed"),
-            Err(error) => {
-                tracing::warn!(%error, "certificate cannot be renewed yet");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(AGAIN.1);
-            }
+            Err(error) => tracing::warn!(%error, "certificate cannot be renewed yet"),
         }
+        // After a success too: with a clock ahead of the coordinators' the new one is due at once.
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN.1);
     }
 }
 
