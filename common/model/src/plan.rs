@@ -28,6 +28,10 @@ pub struct HostPlan {
     pub network: HostNetwork,
     /// Members that must be on the host.
     pub members: Vec<MemberPlan>,
+    /// Members that are not in the plan any more and whose data an operator said to delete. Everybody else's data is
+    /// put aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discard: Vec<MemberId>,
     /// Things to do once.
     #[serde(default)]
     pub tasks: Vec<Task>,

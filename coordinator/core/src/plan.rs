@@ -46,9 +46,16 @@ pub fn content(state: &State, host: &HostId) -> Option<HostPlan> {
             rules: rules::rules(state, &active),
         },
         members: active.iter().filter_map(|(id, member)| member_plan(*id, member)).collect(),
+        discard: discarded(state, host),
         tasks: tasks.map(|row| row.task.clone()).collect(),
         carried: services.into_iter().filter_map(|service| carried(state, service)).collect(),
     })
+}
+
+/// Members on their way out whose data an operator said to delete, or which had only a drill's ledger.
+fn discarded(state: &State, host: &HostId) -> Vec<MemberId> {
+    let gone = |member: &Member| matches!(member.phase, Phase::Retiring { destroy: true, .. });
+    state.members_on(host).filter(|(_, member)| gone(member)).map(|(id, _)| id).collect()
 }
 
 /// Hash of a plan's content.
