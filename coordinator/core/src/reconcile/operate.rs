@@ -68,8 +68,8 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
         UpdateStep::Done => Some(turn.end(Outcome::Done, "every member is at the newest revision")),
         UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),
         UpdateStep::Recreate(member) => match kind.may_stop(facts, member) {
-            Err(why) => turn.wait(policy.deadline.0, &why.0),
-            Ok(()) => recreate(turn, facts, member, policy.deadline.0),
+            Err(why) if !serves_not(turn.state, member) => turn.wait(policy.deadline.0, &why.0),
+            Ok(()) | Err(_) => recreate(turn, facts, member, policy.deadline.0),
         },
         UpdateStep::Switch { to, .. } if turn.rested() => {
             let slot = facts.members.iter().find(|m| m.member == to).map(|m| m.slot);
@@ -77,6 +77,13 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
         }
         UpdateStep::Switch { .. } => None,
     }
+}
+
+/// Evidence that a member does not serve, of whatever container: then nothing is taken away by stopping it. Not to be
+/// known is no evidence.
+fn serves_not(state: &State, member: MemberId) -> bool {
+    let row = state.members.get(&member);
+    row.and_then(|row| row.observed.as_ref()).is_some_and(|seen| !(seen.running && seen.ready))
 }
 
 fn recreate(turn: &Turn<'_>, facts: &ServiceFacts<'_>, member: MemberId, span: Millis) -> Option<Advance> {

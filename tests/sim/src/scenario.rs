@@ -1,0 +1,291 @@
+//! One seed: a bootstrap, a time of faults and of operators, then fair weather in which everything must come right.
+
+use std::collections::BTreeMap;
+
+use muster_core::command::{Verb, What};
+use muster_core::state::OperationKind;
+use muster_model::ids::{MemberId, OperationId};
+use muster_model::spec::PlatformSpec;
+use muster_model::time::Millis;
+use muster_model::view::Scheduling;
+
+use crate::oracle::unfinished;
+use crate::plant::Plant;
+use crate::world::{FAIR, Weather, World, host_id, name};
+
+/// Length of the time of faults, and of the time in which everything must come right.
+const FAULTS: u64 = 90_000;
+const REPAIR: u64 = 400_000;
+/// Everything must stay right for this long.
+const QUIET: u64 = 5_000;
+
+/// What a seed did.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    /// Entries that took effect.
+    pub entries: u64,
+    /// Entries that were refused.
+    pub refused: u64,
+    /// Milliseconds until everything was right again.
+    pub repaired_ms: u64,
+    /// Operations that ran.
+    pub operations: u64,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// When, milliseconds.
+    pub at: u64,
+    /// What.
+    pub what: String,
+    /// The last lines of the platform's own history.
+    pub history: Vec<String>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// What must never happen did, or what must happen did not.
+pub fn run(seed: u64, plant: Option<Plant>) -> Result<Tally, Failure> {
+    let mut world = World::new(seed, 3, plant);
+    let extra = world.rng.below(3) as usize;
+    if extra > 0 {
+        world = World::new(seed ^ 0x5eed, 3 + extra, plant);
+    }
+    match play(&mut world, seed) {
+        Ok(repaired_ms) => Ok(Tally {
+            entries: world.entries.0,
+            refused: world.entries.1,
+            repaired_ms,
+            operations: world.state.operations.len() as u64,
+        }),
+        Err(what) => Err(Failure { at: world.now, what, history: history(&world) }),
+    }
+}
+
+fn history(world: &World) -> Vec<String> {
+    let lines = world.state.events.iter().rev().take(25);
+    let mut lines: Vec<String> =
+        lines.map(|e| format!("{:>7} {} {}: {}", e.at.0 - 1_000_000, e.index, e.about, e.text)).collect();
+    lines.reverse();
+    for (id, row) in &world.state.members {
+        let image = |r: &Option<muster_core::state::Rendering>| r.as_ref().map(|r| r.rendered.image.clone());
+        let observed = row.observed.as_ref().map(|o| (o.running, o.ready, o.detail.clone()));
+        lines.push(format!(
+            "member {id} {} on {}: {:?} has {:?} pending {:?} started {} restarts {} observed {observed:?}",
+            row.slot,
+            world.state.host_name(&row.host),
+            row.phase,
+            image(&row.rendering),
+            image(&row.pending),
+            row.started,
+            row.restarts
+        ));
+    }
+    for host in &world.hosts {
+        let (has, wants) =
+            (host.agent.ledger.generation(), world.state.hosts.get(&host.id).map(|h| h.plan_counter));
+        lines.push(format!(
+            "host {} acts on {has}, newest {wants:?}, busy {:?}",
+            host.number, host.agent.busy
+        ));
+        for (id, container) in &host.containers {
+            let image = &container.made_of.rendered.image;
+            lines.push(format!(
+                "  member {id}: {image} {:?} restarts {}",
+                container.seen.state, container.seen.restarts
+            ));
+        }
+    }
+    lines
+}
+
+fn play(world: &mut World, seed: u64) -> Result<u64, String> {
+    let patient = world.rng.chance(500);
+    world.apply_spec(spec("good-0", 2, patient));
+    if world.rng.chance(600) {
+        // The others meet their first faults while they are still being formed.
+        world.run(Millis(30_000))?;
+    }
+    world.weather = Weather {
+        lost: world.rng.below(200),
+        doubled: world.rng.below(200),
+        delay: world.rng.between(50, 1_000),
+    };
+    let may_ruin = seed.is_multiple_of(10);
+    let mut version = 0;
+    let end = world.now + FAULTS;
+    while world.now < end {
+        world.tick()?;
+        if world.now.is_multiple_of(1_000) && world.rng.chance(250) {
+            fault(world, may_ruin);
+        }
+        if world.now.is_multiple_of(1_000) && world.rng.chance(60) {
+            version += 1;
+            operator(world, version, patient);
+        }
+    }
+    repair(world, patient)
+}
+
+fn spec(tag: &str, replicas: u32, patient: bool) -> PlatformSpec {
+    let replace_after = if patient { "15m" } else { "15s" };
+    let value = serde_json::json!({ "muster": 1, "platform": "demo", "services": {
+        "pg-main": {
+            "kind": "postgres",
+            "image": format!("muster/postgres:{tag}"),
+            "replace_after": replace_after,
+            "update": { "deadline": "40s", "soak": "1s" },
+        },
+        "web": {
+            "kind": "app",
+            "image": format!("demo/web:{tag}"),
+            "replicas": replicas,
+            "probe": { "tcp": { "port": 80 } },
+        },
+    }});
+    serde_json::from_value(value).expect("a literal spec")
+}
+
+fn fault(world: &mut World, may_ruin: bool) {
+    let now = world.now;
+    let at = world.rng.below(world.hosts.len() as u64) as usize;
+    let span = now + world.rng.between(500, 25_000);
+    match world.rng.below(10) {
+        0 | 1 => world.hosts[at].power_cut(span),
+        2 => world.hosts[at].heard_at = span,
+        3 => world.hosts[at].hears_at = span,
+        4 => (world.hosts[at].heard_at, world.hosts[at].hears_at) = (span, span),
+        5 => world.hosts[at].mesh_at = span,
+        6 => world.hosts[at].engine_at = world.hosts[at].engine_at.max(span),
+        7 => world.lose_leader(now + world.hosts[at].number as u64 * 1_500),
+        8 if world.hosts[at].on(now) => world.hosts[at].restart_agent(now),
+        8 => {}
+        _ => crash(world, at, may_ruin),
+    }
+}
+
+/// A container dies; now and then its data is destroyed with it.
+fn crash(world: &mut World, at: usize, may_ruin: bool) {
+    let members: Vec<MemberId> = world.hosts[at].containers.keys().copied().collect();
+    let Some(member) = world.rng.pick(&members).copied() else { return };
+    let untouched = world.hosts.iter().all(|host| host.ruined.is_empty());
+    let known = world.state.members.get(&member).is_some_and(|row| row.has_data);
+    let ruin = may_ruin && untouched && known && world.rng.chance(300);
+    let host = &mut world.hosts[at];
+    if let Some(container) = host.containers.get_mut(&member).filter(|c| c.seen.running()) {
+        container.seen.state = muster_agent::seen::SeenState::Stopped { code: 137 };
+        if ruin {
+            host.volumes.remove(&member);
+            host.ruined.insert(member);
+        }
+    }
+}
+
+fn operator(world: &mut World, version: u32, patient: bool) {
+    let service = name("pg-main");
+    match world.rng.below(8) {
+        0 | 1 => {
+            let replicas = world.rng.between(1, 3) as u32;
+            world.apply_spec(spec(&format!("good-{version}"), replicas, patient));
+        }
+        2 => world.apply_spec(spec(&format!("bad-{version}"), 2, patient)),
+        3 => {
+            let to = Some(world.rng.between(1, 3) as u32);
+            world.enter(What::StartOperation { service, kind: OperationKind::Switchover { to }, seen: None });
+        }
+        4 => {
+            let service = if world.rng.chance(500) { service } else { name("pg-main-etcd") };
+            world.enter(What::StartOperation {
+                service,
+                kind: OperationKind::Restart { slot: None },
+                seen: None,
+            });
+        }
+        5 => world.enter(What::StartOperation { service, kind: OperationKind::Rollback, seen: None }),
+        6 => {
+            let host = host_id(world.rng.between(1, world.hosts.len() as u64) as usize);
+            let scheduling = if world.rng.chance(500) { Scheduling::Cordoned } else { Scheduling::Open };
+            world.enter(What::SetScheduling { host, scheduling });
+        }
+        _ => {
+            let open: BTreeMap<OperationId, Verb> = world
+                .state
+                .operations
+                .iter()
+                .filter(|(_, op)| op.outcome.is_none())
+                .map(|(id, op)| {
+                    (*id, if op.needs_operator.is_some() { Verb::Continue } else { Verb::Cancel })
+                })
+                .collect();
+            for (operation, verb) in open {
+                world.enter(What::SteerOperation { operation, verb });
+            }
+        }
+    }
+}
+
+/// All faults end, the operator wants something that can be had, and everything must come right and stay so.
+fn repair(world: &mut World, patient: bool) -> Result<u64, String> {
+    let now = world.now;
+    world.weather = FAIR;
+    world.leader_at = world.leader_at.min(now);
+    for host in &mut world.hosts {
+        host.power_at = host.power_at.min(now);
+        host.engine_at = host.engine_at.min(now);
+        host.heard_at = now;
+        host.hears_at = now;
+        host.mesh_at = now;
+    }
+    for number in 1..=world.hosts.len() {
+        let host = host_id(number);
+        world.enter(What::SetScheduling { host, scheduling: Scheduling::Open });
+    }
+    world.apply_spec(spec("good-last", 2, patient));
+    let mut right_since = None;
+    let mut missing = String::new();
+    while world.now < now + REPAIR {
+        world.tick()?;
+        if world.now.is_multiple_of(5_000) {
+            advise(world);
+        }
+        match unfinished(world) {
+            None => {
+                let since = *right_since.get_or_insert(world.now);
+                if world.now - since >= QUIET {
+                    return Ok(since - now);
+                }
+            }
+            Some(what) => (right_since, missing) = (None, what),
+        }
+    }
+    Err(format!("after {REPAIR} ms of fair weather: {missing}"))
+}
+
+/// What an attentive operator says: an update that paused goes on, a held one begins again, other things are given up.
+fn advise(world: &mut World) {
+    let waiting: Vec<(OperationId, Verb)> = world
+        .state
+        .operations
+        .iter()
+        .filter(|(_, op)| op.outcome.is_none() && op.needs_operator.is_some())
+        .map(|(id, op)| match op.kind {
+            OperationKind::Update | OperationKind::Rollback => (*id, Verb::Continue),
+            _ => (*id, Verb::Cancel),
+        })
+        .collect();
+    for (operation, verb) in waiting {
+        world.enter(What::SteerOperation { operation, verb });
+    }
+    let held: Vec<_> = world
+        .state
+        .services
+        .iter()
+        .filter(|(_, service)| service.held == Some(service.revision))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for service in held {
+        world.enter(What::StartOperation { service, kind: OperationKind::Update, seen: None });
+    }
+}
