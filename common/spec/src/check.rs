@@ -2,8 +2,9 @@
 
 use ipnet::Ipv4Net;
 use muster_model::ids::Name;
-use muster_model::spec::{DEFAULT_NETWORKS, PlatformSpec, SPEC_FORMAT, ServiceSpec};
+use muster_model::spec::{DEFAULT_NETWORKS, PlatformSpec, SPEC_FORMAT, ServiceSpec, Span};
 use muster_model::view::Diagnostic;
+use serde_json::Value;
 
 use crate::limits::SERVICES_MAX;
 use crate::suggest::nearest;
@@ -13,6 +14,10 @@ use crate::tree::Places;
 const MTU_MIN: u16 = 1_280;
 /// Largest MTU that a WireGuard device can carry.
 const MTU_MAX: u16 = 8_920;
+/// Milliseconds of a day.
+const DAY: u64 = 86_400_000;
+/// Most hosts, and most labels, that one service can ask for.
+const PLACE_MAX: usize = 100;
 
 pub(crate) fn check(spec: &PlatformSpec, places: &Places) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -28,6 +33,28 @@ pub(crate) fn check(spec: &PlatformSpec, places: &Places) -> Vec<Diagnostic> {
     }
     for (name, service) in &spec.services {
         check_service(name, service, places, &mut found);
+    }
+    found
+}
+
+/// Fields that are mappings and were written as something else. Serde would read a list as one, field by field.
+pub(crate) fn not_mappings(value: &Value, places: &Places) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut judge = |path: String, value: &Value| {
+        if !value.is_object() {
+            let help = "write `field: value` lines below it, indented, or leave it out";
+            found.push(places.diagnostic(&path, "not a mapping", help));
+        }
+    };
+    for key in ["mesh", "networks", "services"] {
+        let Some(section) = value.get(key) else { continue };
+        judge(key.to_owned(), section);
+        for (name, entry) in section.as_object().into_iter().flatten().filter(|_| key != "mesh") {
+            judge(format!("{key}.{name}"), entry);
+            for below in ["place", "resources", "update"].iter().filter(|_| key == "services") {
+                entry.get(below).into_iter().for_each(|v| judge(format!("{key}.{name}.{below}"), v));
+            }
+        }
     }
     found
 }
@@ -147,10 +174,14 @@ fn check_service(name: &Name, service: &ServiceSpec, places: &Places, found: &mu
         let message = format!("{pids} is not a number of processes");
         found.push(places.diagnostic(&path("resources.pids"), message, "write 8 to 100000"));
     }
-    if service.update.deadline.0.0 < 5_000 {
-        let message = format!("a deadline of {} is too short", service.update.deadline);
-        found.push(places.diagnostic(&path("update.deadline"), message, "write at least 5s; 5m is usual"));
-    }
+    let mut span = |field: &str, span: Option<Span>, range: std::ops::RangeInclusive<u64>, help: &str| {
+        if let Some(span) = span.filter(|span| !range.contains(&span.0.0)) {
+            found.push(places.diagnostic(&path(field), format!("{span} is out of range"), help));
+        }
+    };
+    span("update.deadline", Some(service.update.deadline), 5_000..=DAY, "write 5s to 1d; 5m is usual");
+    span("update.soak", Some(service.update.soak), 0..=DAY / 24, "write 0s to 1h; 2s is usual");
+    span("replace_after", service.replace_after, 0..=30 * DAY, "write 0s to 30d; 15m is usual");
     if service.renamed_from.as_ref() == Some(name) {
         found.push(places.diagnostic(
             &path("renamed_from"),
@@ -158,7 +189,26 @@ fn check_service(name: &Name, service: &ServiceSpec, places: &Places, found: &mu
             "write the old name",
         ));
     }
+    check_place(name, service, places, found);
     check_labels(name, service, places, found);
+}
+
+fn check_place(name: &Name, service: &ServiceSpec, places: &Places, found: &mut Vec<Diagnostic>) {
+    let hosts = &service.place.hosts;
+    if hosts.len() > PLACE_MAX {
+        let message = format!("{} hosts, the limit is {PLACE_MAX}", hosts.len());
+        let help = "give the hosts a label, and write it under `place.labels`";
+        found.push(places.diagnostic(&format!("services.{name}.place.hosts"), message, help));
+        return;
+    }
+    for (index, host) in hosts.iter().enumerate().filter(|(index, host)| hosts[..*index].contains(host)) {
+        let path = format!("services.{name}.place.hosts.{index}");
+        found.push(places.diagnostic(&path, format!("`{host}` is there twice"), "remove one of them"));
+    }
+    if service.place.labels.len() > PLACE_MAX {
+        let message = format!("{} labels, the limit is {PLACE_MAX}", service.place.labels.len());
+        found.push(places.diagnostic(&format!("services.{name}.place.labels"), message, "ask for fewer"));
+    }
 }
 
 fn check_labels(name: &Name, service: &ServiceSpec, places: &Places, found: &mut Vec<Diagnostic>) {

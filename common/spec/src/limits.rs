@@ -11,3 +11,12 @@ pub const NODES_MAX: usize = 50_000;
 
 /// Deepest nesting.
 pub const DEPTH_MAX: usize = 40;
+
+/// Longest key, in bytes.
+pub const KEY_LEN_MAX: usize = 256;
+
+/// Most characters of a message or path that are shown.
+pub const TEXT_SHOWN: usize = 300;
+
+/// Longest word for which a similar one is looked for, in bytes.
+pub const WORD_MAX: usize = 64;

@@ -24,7 +24,12 @@ pub struct Parsed {
 /// # Errors
 /// Every mistake that was found, in the order of the file. Syntax and type errors end the search.
 pub fn parse(yaml: &str) -> Result<Parsed, Vec<Diagnostic>> {
-    let (spec, places) = parse_document::<PlatformSpec>(yaml)?;
+    let (value, places) = read(yaml)?;
+    let flat = check::not_mappings(&value, &places);
+    if !flat.is_empty() {
+        return Err(flat);
+    }
+    let spec = typed::<PlatformSpec>(&value, &places)?;
     let mut found = check::check(&spec, &places);
     if found.is_empty() {
         return Ok(Parsed { spec, places });
@@ -38,25 +43,48 @@ pub fn parse(yaml: &str) -> Result<Parsed, Vec<Diagnostic>> {
 /// # Errors
 /// The mistake that ended the reading.
 pub fn parse_document<T: DeserializeOwned>(yaml: &str) -> Result<(T, Places), Vec<Diagnostic>> {
-    let (value, places) = read(yaml).map_err(|diagnostic| vec![diagnostic])?;
-    match serde_path_to_error::deserialize(value) {
-        Ok(document) => Ok((document, places)),
-        Err(error) => {
-            let path = error.path().to_string().replace('[', ".").replace(']', "");
-            let path = if path == "." { String::new() } else { path };
-            Err(vec![type_error(&places, &path, &error.into_inner().to_string())])
-        }
-    }
+    let (value, places) = read(yaml)?;
+    Ok((typed(&value, &places)?, places))
 }
 
-fn read(yaml: &str) -> Result<(Value, Places), Diagnostic> {
+fn typed<T: DeserializeOwned>(value: &Value, places: &Places) -> Result<T, Vec<Diagnostic>> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string().replace('[', ".").replace(']', "");
+        let path = if path == "." { String::new() } else { path };
+        let message = error.into_inner().to_string();
+        vec![mistyped(value, places, &path, &message).unwrap_or_else(|| type_error(places, &path, &message))]
+    })
+}
+
+/// A missing field may be there under a mistyped name.
+fn mistyped(value: &Value, places: &Places, path: &str, message: &str) -> Option<Diagnostic> {
+    let missing = message.strip_prefix("missing field `")?.split_once('`')?.0;
+    let steps = path.split('.').filter(|step| !step.is_empty());
+    let around = steps.into_iter().try_fold(value, |value, step| match value {
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        other => other.get(step),
+    });
+    let written = around?.as_object()?.keys().find(|key| nearest(key, [missing]).is_some())?;
+    let at = if path.is_empty() { written.clone() } else { format!("{path}.{written}") };
+    let help = format!("did you mean `{missing}`?");
+    Some(places.diagnostic(&at, format!("unknown field `{written}`"), help))
+}
+
+fn read(yaml: &str) -> Result<(Value, Places), Vec<Diagnostic>> {
     let nowhere = Places::default();
     if yaml.len() > SPEC_LEN_MAX {
         let message = format!("the file has {} bytes, the limit is {SPEC_LEN_MAX}", yaml.len());
-        return Err(nowhere.diagnostic("", message, "split the platform, or move large files into images"));
+        return Err(vec![nowhere.diagnostic(
+            "",
+            message,
+            "split the platform, or move large files into images",
+        )]);
     }
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        merge_keys: serde_saphyr::MergeKeyPolicy::AsOrdinary,
+        reject_unsupported_tags: true,
+        underscored_numbers_as_strings: true,
         budget: serde_saphyr::budget! {
             max_events: NODES_MAX,
             max_nodes: NODES_MAX,
@@ -67,13 +95,16 @@ fn read(yaml: &str) -> Result<(Value, Places), Diagnostic> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: NODES_MAX },
     };
     let tree: Tree =
-        serde_saphyr::from_str_with_options(yaml, options).map_err(|error| syntax_error(&error))?;
-    let (value, places) = tree.into_value();
-    if value.is_object() {
-        Ok((value, places))
-    } else {
-        Err(nowhere.diagnostic("", "the file is empty or not a mapping", "begin with `muster: 1`"))
+        serde_saphyr::from_str_with_options(yaml, options).map_err(|error| vec![syntax_error(&error)])?;
+    let (value, places, wrong) = tree.into_value();
+    if !wrong.is_empty() {
+        return Err(wrong);
     }
+    if !value.is_object() {
+        let message = "the file is empty or not a mapping";
+        return Err(vec![nowhere.diagnostic("", message, "begin with `muster: 1`")]);
+    }
+    Ok((value, places))
 }
 
 fn syntax_error(error: &serde_saphyr::Error) -> Diagnostic {
@@ -82,6 +113,8 @@ fn syntax_error(error: &serde_saphyr::Error) -> Diagnostic {
     let message = text.lines().next().unwrap_or("not YAML").chars().take(300).collect::<String>();
     let help = if message.contains("duplicate") {
         "keep one of the two; a later one never replaces an earlier one silently"
+    } else if ["budget", "recursi", "limit"].iter().any(|word| message.contains(word)) {
+        "write it shorter: a spec needs no deep nesting, no anchors by the hundred, and is never large"
     } else {
         "correct the YAML at this place; indent with spaces, quote texts that contain `: ` or begin with a special sign"
     };

@@ -1,8 +1,13 @@
 //! "Did you mean": the known word nearest to an unknown one.
 
+use crate::limits::WORD_MAX;
+
 /// The candidate that a mistyped `word` probably meant; nothing if none is near.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > WORD_MAX {
+        return None;
+    }
     let distance = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
     let best = candidates.into_iter().min_by_key(|candidate| distance(candidate))?;
     (distance(best) <= 1 + word.len() / 4).then_some(best)

@@ -9,6 +9,8 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, Spanned};
 
+use crate::limits::{KEY_LEN_MAX, TEXT_SHOWN};
+
 /// A value with its place, read from YAML.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -95,59 +97,132 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Where each field of a file stands: path such as `services.pg.ports.0.port` -> line and column from 1.
+/// Where each field of a file stands, found by a path such as `services.pg.ports.0.port`.
+///
+/// A tree like the file itself: its size is bounded by the file's, however deep and long the keys are.
 #[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<String, (u64, u64)>);
+pub struct Places {
+    line: u64,
+    column: u64,
+    below: BTreeMap<String, Self>,
+}
 
 impl Places {
-    /// A diagnostic at the place of `path`, or of the nearest field around it.
+    /// A diagnostic at the place of `path`, or of the nearest field around it. Line and column count from 1.
     #[must_use]
     pub fn diagnostic(&self, path: &str, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
-        let (line, column) = self.find(path);
-        Diagnostic { line, column, path: path.to_owned(), message: message.into(), help: help.into() }
+        let place = self.find(path);
+        let (line, column) = (place.line.max(1), place.column.max(1));
+        Diagnostic { line, column, path: shorten(path), message: shorten(&message.into()), help: help.into() }
     }
 
-    fn find(&self, path: &str) -> (u64, u64) {
-        let mut path = path;
-        loop {
-            if let Some(place) = self.0.get(path) {
-                return *place;
-            }
-            match path.rsplit_once('.') {
-                Some((around, _)) => path = around,
-                None => return (1, 1),
+    /// Keys may hold dots (labels do), so the longest key that fits is taken at each step.
+    fn find(&self, path: &str) -> &Self {
+        if path.is_empty() {
+            return self;
+        }
+        let ends = (0..=path.len().min(KEY_LEN_MAX)).rev();
+        let keys = ends.filter(|end| *end == path.len() || path.as_bytes()[*end] == b'.');
+        for end in keys {
+            if let Some(below) = path.get(..end).and_then(|key| self.below.get(key)) {
+                return below.find(path.get(end + 1..).unwrap_or_default());
             }
         }
+        self
+    }
+}
+
+/// A text for operators that may hold what they wrote, cut to a readable length.
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(TEXT_SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 impl Tree {
-    /// The document as JSON, the places of its fields, and the number of its nodes.
-    pub(crate) fn into_value(self) -> (Value, Places) {
-        let mut places = Places::default();
-        let value = self.walk("", &mut places);
-        (value, places)
+    /// The document as JSON, the places of its fields, and what is wrong with its keys and values as such.
+    pub(crate) fn into_value(self) -> (Value, Places, Vec<Diagnostic>) {
+        let mut wrong = Vec::new();
+        let mut places = Places { line: self.place.line(), column: self.place.column(), ..Places::default() };
+        let value = self.walk(&mut places, &mut wrong);
+        (value, places, wrong)
     }
 
-    fn walk(self, path: &str, places: &mut Places) -> Value {
-        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        places.0.entry(path.to_owned()).or_insert_with(|| (self.place.line(), self.place.column()));
+    fn walk(self, here: &mut Places, wrong: &mut Vec<Diagnostic>) -> Value {
         match self.node {
             Node::Scalar(value) => value,
             Node::List(items) => {
-                let walk = |(index, item): (usize, Self)| item.walk(&below(&index.to_string()), places);
-                Value::Array(items.into_iter().enumerate().map(walk).collect())
+                let mut list = Vec::new();
+                for (index, item) in items.into_iter().enumerate() {
+                    if matches!(item.node, Node::Scalar(Value::Null)) {
+                        let help = "write it, or remove the `-`";
+                        wrong.push(at(&item.place, "an element without a value".to_owned(), help));
+                    }
+                    list.push(item.step(index.to_string(), None, here, wrong));
+                }
+                Value::Array(list)
             }
             Node::Entries(entries) => {
                 let mut map = Map::new();
                 for (key, item) in entries {
-                    let path = below(&key.value);
-                    places.0.insert(path.clone(), (key.referenced.line(), key.referenced.column()));
-                    let value = item.walk(&path, places);
+                    if let Some(found) = judge_entry(&key, &item) {
+                        wrong.push(found);
+                        continue;
+                    }
+                    let value = item.step(key.value.clone(), Some(&key.referenced), here, wrong);
                     map.insert(key.value, value);
                 }
                 Value::Object(map)
             }
         }
     }
+
+    fn step(
+        self,
+        key: String,
+        place: Option<&Location>,
+        around: &mut Places,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Value {
+        let place = place.unwrap_or(&self.place);
+        let mut here = Places { line: place.line(), column: place.column(), ..Places::default() };
+        let value = self.walk(&mut here, wrong);
+        around.below.insert(key, here);
+        value
+    }
+}
+
+fn at(place: &Location, message: String, help: &str) -> Diagnostic {
+    Diagnostic {
+        line: place.line().max(1),
+        column: place.column().max(1),
+        path: String::new(),
+        message,
+        help: help.to_owned(),
+    }
+}
+
+/// What no key of any file may be. An empty value is refused, because nobody can tell whether it means nothing, the
+/// default, or a value that was forgotten.
+fn judge_entry(key: &Spanned<String>, item: &Tree) -> Option<Diagnostic> {
+    let name = &key.value;
+    let found = |message: String, help: &str| Some(at(&key.referenced, message, help));
+    if name.len() > KEY_LEN_MAX {
+        let message = format!("a key of {} bytes, the limit is {KEY_LEN_MAX}", name.len());
+        return found(message, "write a shorter key");
+    }
+    if name.is_empty() {
+        return found("an empty key".to_owned(), "write a key before the `:`");
+    }
+    if name == "<<" {
+        return found("merge keys are not supported".to_owned(), "write the fields here");
+    }
+    if name.chars().any(char::is_control) {
+        return found("a key with a control character".to_owned(), "write the key in plain characters");
+    }
+    if matches!(item.node, Node::Scalar(Value::Null)) {
+        return found(format!("`{name}` has no value"), "write a value, or leave the field out");
+    }
+    None
 }

@@ -89,12 +89,38 @@ pub fn image(fields: &mut Fields<'_>, key: &'static str, default: &str) -> Strin
     image.unwrap_or_else(|| default.to_owned())
 }
 
-/// Whether a text can be the name of an image.
+/// Whether a text can be the name of an image: `[registry[:port]/]path[:tag][@sha256:digest]`.
 pub fn image_is_good(image: &str) -> bool {
-    let good = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    (1..=255).contains(&image.len())
-        && image.chars().all(good)
-        && image.starts_with(|c: char| c.is_ascii_alphanumeric())
+    let (name, digest) = image.split_once('@').unwrap_or((image, ""));
+    let digest_is_good = digest.is_empty() && !image.ends_with('@')
+        || digest.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        });
+    let slash = name.rfind('/').map_or(0, |at| at + 1);
+    let (path, tag) = match name[slash..].split_once(':') {
+        Some((last, tag)) => (&name[..slash + last.len()], Some(tag)),
+        None => (name, None),
+    };
+    let tag_char = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let tag_is_good = tag.is_none_or(|tag| {
+        (1..=128).contains(&tag.len()) && tag.chars().all(tag_char) && !tag.starts_with(['.', '-'])
+    });
+    let mut parts = path.split('/');
+    let registry = path.contains('/').then(|| parts.clone().next().unwrap_or_default());
+    let registry = registry.filter(|first| first.contains(['.', ':']) || *first == "localhost");
+    if registry.is_some() {
+        parts.next();
+    }
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part_is_good = |part: &str| {
+        part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || "._-".contains(c))
+    };
+    let host = |c: char| c.is_ascii_alphanumeric() || ".-:".contains(c);
+    image.len() <= 255
+        && digest_is_good
+        && tag_is_good
+        && registry.is_none_or(|r| r.chars().all(host) && r.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        && parts.all(part_is_good)
 }
 
 /// A name written in this program.

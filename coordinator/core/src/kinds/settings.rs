@@ -27,7 +27,16 @@ impl<'a> Fields<'a> {
     }
 
     fn path(&self, key: &str) -> String {
-        if self.at.is_empty() { key.to_owned() } else { format!("{}.{key}", self.at) }
+        if self.at.is_empty() || key.is_empty() {
+            format!("{}{key}", self.at)
+        } else {
+            format!("{}.{key}", self.at)
+        }
+    }
+
+    /// The field is written.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
     }
 
     /// Notes a mistake in the field `key`.
@@ -46,10 +55,13 @@ impl<'a> Fields<'a> {
             self.problem(key, format!("longer than {TEXT_LEN_MAX} bytes"), help);
             return None;
         }
-        match T::deserialize(value) {
+        match serde_path_to_error::deserialize(value) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problem(key, error.to_string(), help);
+                let below = error.path().to_string().replace('[', ".").replace(']', "");
+                let below = below.trim_start_matches('.');
+                let path = if below.is_empty() { key.to_owned() } else { format!("{key}.{below}") };
+                self.problem(&path, error.into_inner().to_string(), help);
                 None
             }
         }
@@ -59,7 +71,12 @@ impl<'a> Fields<'a> {
     pub fn required<T: DeserializeOwned>(&mut self, key: &'static str, help: &str) -> Option<T> {
         if !self.map.contains_key(key) {
             self.known.push(key);
-            self.problem(key, format!("`{key}` is missing"), help);
+            match self.map.keys().find(|written| muster_spec::nearest(written, [key]).is_some()) {
+                Some(near) => {
+                    self.problem(near, format!("unknown field `{near}`"), format!("did you mean `{key}`?"));
+                }
+                None => self.problem(key, format!("`{key}` is missing"), help),
+            }
             return None;
         }
         self.get(key, help)

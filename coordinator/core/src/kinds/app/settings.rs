@@ -14,6 +14,8 @@ use crate::kinds::{Problem, parts};
 
 const REPLICAS_MAX: u64 = 100;
 const LIST_MAX: usize = 64;
+const ARGUMENTS_MAX: usize = 256;
+const ENV_MAX: usize = 256;
 const CONTENT_LEN_MAX: usize = 256 * 1024;
 const DEFAULT_NETWORK: &str = "proxy";
 const DEFAULT_USER: u64 = 10_001;
@@ -75,7 +77,8 @@ impl Settings {
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
         let image = read_image(&mut fields);
-        let command = fields.get("command", "write a list of program and arguments").unwrap_or_default();
+        let command: Vec<String> = fields.get("command", ARGV_HELP).unwrap_or_default();
+        judge_argv(&mut fields, "command", &command);
         let env = read_env(&mut fields);
         let networks = read_networks(&mut fields, platform);
         let mut paths = BTreeSet::new();
@@ -100,15 +103,42 @@ impl Settings {
 fn read_image(fields: &mut Fields<'_>) -> String {
     let help = "write name:tag of an image that the hosts have";
     let image: String = fields.required("image", help).unwrap_or_default();
-    if !image.is_empty() && !parts::image_is_good(&image) {
+    if fields.has("image") && !parts::image_is_good(&image) {
         fields.problem("image", "not the name of an image", help);
     }
     image
 }
 
+const ARGV_HELP: &str = "write a list of program and arguments";
+
+fn program_is_good(program: &str) -> bool {
+    (1..=255).contains(&program.len()) && !program.chars().any(char::is_control)
+}
+
+/// What no program can be started with.
+fn judge_argv(fields: &mut Fields<'_>, key: &str, argv: &[String]) {
+    if argv.len() > ARGUMENTS_MAX {
+        fields.problem(key, format!("more than {ARGUMENTS_MAX} arguments"), ARGV_HELP);
+        return;
+    }
+    if argv.first().is_some_and(|program| !program_is_good(program)) {
+        fields.problem(&format!("{key}.0"), "not a program", "write its name or path, for example /bin/true");
+    }
+    for (index, word) in argv.iter().enumerate().skip(1) {
+        if word.contains('\0') || word.len() > 32 * 1024 {
+            let help = "write a text without NUL, at most 32 KiB";
+            fields.problem(&format!("{key}.{index}"), "not an argument", help);
+        }
+    }
+}
+
 fn read_env(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     let help = "write a mapping of names to texts; quote numbers and true/false";
     let env: BTreeMap<String, String> = fields.get("env", help).unwrap_or_default();
+    if env.len() > ENV_MAX {
+        fields.problem("env", format!("more than {ENV_MAX} variables"), "write a file instead");
+        return BTreeMap::new();
+    }
     for (name, value) in &env {
         let short: String = name.chars().take(80).collect();
         let path = format!("env.{short}");
@@ -177,9 +207,12 @@ fn path_problem(path: &str, taken: &mut BTreeSet<String>) -> Option<String> {
     if !path.chars().all(plain) {
         return Some("a character that no path may have here".to_owned());
     }
-    let system = ["/proc", "/sys", "/dev"];
-    if system.iter().any(|dir| path == *dir || path.starts_with(&format!("{dir}/"))) {
+    let below = |dir: &&str| path == *dir || path.starts_with(&format!("{dir}/"));
+    if ["/proc", "/sys", "/dev"].iter().any(below) {
         return Some("belongs to the system".to_owned());
+    }
+    if below(&"/muster") {
+        return Some("belongs to the platform".to_owned());
     }
     (!taken.insert(path.to_owned())).then(|| "is there twice".to_owned())
 }
@@ -224,8 +257,6 @@ fn read_volumes(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Vec<Ap
         let path: String = volume.required("path", PATH_HELP)?;
         if let Some(wrong) = path_problem(&path, taken) {
             volume.problem("path", wrong, PATH_HELP);
-        } else if path == "/muster" || path.starts_with("/muster/") {
-            volume.problem("path", "belongs to the platform", "take another path, for example /data");
         }
         if !names.insert(name.clone()) {
             volume.problem("name", format!("`{name}` is there twice"), "remove one of them");
@@ -235,7 +266,7 @@ fn read_volumes(fields: &mut Fields<'_>, taken: &mut BTreeSet<String>) -> Vec<Ap
 }
 
 fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut published) = (BTreeSet::new(), BTreeSet::new());
     fields.list("ports", LIST_MAX, "write a list of {port, audience}", |entry| {
         let port = entry.required_number("port", 1, 65_535);
         let protocol: Protocol = entry.get("protocol", "write tcp or udp").unwrap_or_default();
@@ -253,6 +284,10 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
                 );
             }
             (_, Some(address)) if address.port() == 0 => entry.problem("publish", "port 0 is no port", help),
+            (_, Some(address)) if !published.insert((address.port(), protocol)) => {
+                let message = format!("host port {} is there twice", address.port());
+                entry.problem("publish", message, "publish on another port");
+            }
             _ => {}
         }
         let port = port? as u16;
@@ -264,34 +299,40 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
 }
 
 fn read_probe(fields: &mut Fields<'_>) -> Option<(AppProbe, u64, u64)> {
-    fields.section("probe", "write {http: {port, path}}, {tcp: {port}} or {exec: {argv}}", |probe| {
-        let http = probe.section("http", "write {port, path}", |http| {
-            let port = http.required_number("port", 1, 65_535)? as u16;
-            let path: String =
-                http.get("path", "write a path, for example /healthz").unwrap_or_else(|| "/".to_owned());
-            if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
-                http.problem("path", "not the path of a request", "write for example /healthz");
+    fields
+        .section("probe", "write {http: {port, path}}, {tcp: {port}} or {exec: {argv}}", |probe| {
+            let http = probe.section("http", "write {port, path}", |http| {
+                let port = http.required_number("port", 1, 65_535)? as u16;
+                let path: String =
+                    http.get("path", "write a path, for example /healthz").unwrap_or_else(|| "/".to_owned());
+                if !path.starts_with('/') || !path.chars().all(|c| c.is_ascii_graphic()) {
+                    http.problem("path", "not the path of a request", "write for example /healthz");
+                }
+                Some(AppProbe::Http { port, path })
+            });
+            let tcp = probe.section("tcp", "write {port}", |tcp| {
+                Some(AppProbe::Tcp { port: tcp.required_number("port", 1, 65_535)? as u16 })
+            });
+            let exec = probe.section("exec", "write {argv: [PROGRAM, ...]}", |exec| {
+                let argv: Vec<String> = exec.required("argv", ARGV_HELP)?;
+                if argv.is_empty() {
+                    exec.problem("argv", "no program", ARGV_HELP);
+                }
+                judge_argv(exec, "argv", &argv);
+                Some(AppProbe::Exec { argv })
+            });
+            let every = span(probe, "every", 2_000);
+            let timeout = span(probe, "timeout", 1_000);
+            let mut given: Vec<AppProbe> = [http, tcp, exec].into_iter().flatten().collect();
+            if given.len() > 1 {
+                probe.problem("http", "more than one question", "keep one of http, tcp and exec");
             }
-            Some(AppProbe::Http { port, path })
-        });
-        let tcp = probe.section("tcp", "write {port}", |tcp| {
-            Some(AppProbe::Tcp { port: tcp.required_number("port", 1, 65_535)? as u16 })
-        });
-        let exec = probe.section("exec", "write {argv: [PROGRAM, ...]}", |exec| {
-            let argv: Vec<String> = exec.required("argv", "write a list of program and arguments")?;
-            if argv.is_empty() {
-                exec.problem("argv", "no program", "write a list of program and arguments");
+            if given.is_empty() && !["http", "tcp", "exec"].iter().any(|key| probe.has(key)) {
+                probe.problem("", "asks nothing", "write one of http, tcp and exec");
             }
-            Some(AppProbe::Exec { argv })
-        });
-        let every = span(probe, "every", 2_000);
-        let timeout = span(probe, "timeout", 1_000);
-        let mut given: Vec<AppProbe> = [http, tcp, exec].into_iter().flatten().collect();
-        if given.len() > 1 {
-            probe.problem("http", "more than one question", "keep one of http, tcp and exec");
-        }
-        Some((given.pop()?, every, timeout))
-    })
+            Some((given.pop(), every, timeout))
+        })
+        .and_then(|(probe, every, timeout)| Some((probe?, every, timeout)))
 }
 
 /// A span between 100 ms and an hour, in milliseconds.

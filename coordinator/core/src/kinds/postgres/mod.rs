@@ -2,6 +2,7 @@
 
 mod decide;
 mod observe;
+mod parameters;
 mod release;
 mod render;
 mod settings;

@@ -7,6 +7,7 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::parameters;
 use crate::kinds::settings::Fields;
 use crate::kinds::{Problem, etcd, haproxy, parts};
 
@@ -163,8 +164,7 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
     for (name, value) in &parameters {
         let short: String = name.chars().take(80).collect();
         let path = format!("parameters.{short}");
-        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
-        if name.is_empty() || name.len() > 63 || !name.chars().all(word) {
+        if name.len() > 63 {
             fields.problem(&path, "not the name of a parameter", "use a-z, 0-9, `_` and `.`");
         } else if name == "synchronous_commit" || name == "synchronous_standby_names" {
             fields.problem(&path, "decides what an acknowledged row is worth", "set `synchronous:` instead");
@@ -173,16 +173,8 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
             || name.starts_with("ssl_")
         {
             fields.problem(&path, "is set by the platform", "leave it out");
-        }
-        let good = match value {
-            Value::String(text) => {
-                text.len() <= 1000 && !text.chars().any(char::is_control) && !text.contains("${")
-            }
-            Value::Number(_) | Value::Bool(_) => true,
-            _ => false,
-        };
-        if !good {
-            fields.problem(&path, "not a plain value", "write one line of text, a number, true or false");
+        } else if let Some((message, help)) = parameters::judge(name, value) {
+            fields.problem(&path, message, help);
         }
     }
     parameters
