@@ -6,9 +6,12 @@ const PG: &str = "muster: 1\nplatform: p\nservices:\n  pg:\n    kind: postgres\n
 const APP: &str = "muster: 1\nplatform: p\nservices:\n  web:\n    kind: app\n    image: a:1\n";
 
 fn cases() -> Vec<(&'static str, String)> {
+    [platforms(), apps(), databases()].concat()
+}
+
+/// Networks and kinds.
+fn platforms() -> Vec<(&'static str, String)> {
     let top = |rest: &str| format!("muster: 1\nplatform: p\n{rest}");
-    let pg = |rest: &str| format!("{PG}{rest}");
-    let app = |rest: &str| format!("{APP}{rest}");
     vec![
         (
             "overlapping subnets",
@@ -25,6 +28,13 @@ fn cases() -> Vec<(&'static str, String)> {
         ("etcd alone", top("services:\n  a:\n    kind: etcd # <-\n")),
         ("haproxy alone", top("services:\n  a:\n    kind: haproxy # <-\n")),
         ("writer alone", top("services:\n  a:\n    kind: writer # <-\n    target: b\n")),
+    ]
+}
+
+/// Of the kind `app`.
+fn apps() -> Vec<(&'static str, String)> {
+    let app = |rest: &str| format!("{APP}{rest}");
+    vec![
         (
             "clashing host ports",
             app(
@@ -89,6 +99,13 @@ fn cases() -> Vec<(&'static str, String)> {
         ("a probe that asks nothing", app("    probe: # <-\n      every: 2s\n")),
         ("image with a space", app("    command: [x]\n").replace("a:1", "\"a b:1\" # <-")),
         ("image out of its folder", app("").replace("a:1", "a/../../b:1 # <-")),
+    ]
+}
+
+/// Of the kind `postgres`, and what every service has.
+fn databases() -> Vec<(&'static str, String)> {
+    let pg = |rest: &str| format!("{PG}{rest}");
+    vec![
         ("ha of one member", pg("    mode: ha\n    members: 1 # <-\n")),
         ("single of three", pg("    mode: single\n    members: 3 # <-\n")),
         ("forbidden parameter", pg("    parameters:\n      fsync: false # <-\n")),
