@@ -98,15 +98,16 @@ impl Disk {
     pub fn condition(&self, fill: Fill) -> Option<Condition> {
         let used = fill.used_percent();
         let root = self.root.display();
-        let (code, effect) = match used {
-            FULL_PERCENT.. => ("disk-full", "nothing new is started here until there is room"),
-            TOLD_PERCENT.. => ("disk-nearly-full", "from 95 % on nothing new is started here"),
+        // The limit that was passed, not the figure of the moment: the text must not change with every percent.
+        let (code, passed, effect) = match used {
+            FULL_PERCENT.. => ("disk-full", FULL_PERCENT, "nothing new is started here until there is room"),
+            TOLD_PERCENT.. => ("disk-nearly-full", TOLD_PERCENT, "from 95 % on nothing new is started here"),
             _ => return None,
         };
         Some(Condition {
             code: code.to_owned(),
             text: format!(
-                "the disk of {root} is {used} % full; {effect}: make room, for example with `docker image prune`"
+                "the disk of {root} is more than {passed} % full; {effect}: make room, for example with `docker image prune` or by deleting what is no longer needed in {root}/quarantine"
             ),
         })
     }

@@ -335,7 +335,7 @@ pub enum DrillCommand {
     /// Run a drill file and print its report
     #[command(after_help = "\
 Examples:
-  muster drill run deploy/drills/kill-primary.yaml
+  muster drill run deploy/examples/drills/kill-primary.yaml
   muster drill run kill-host.yaml --fault-command 'hcloud server poweroff {host}' \\
                                   --undo-command 'hcloud server poweron {host}'
 

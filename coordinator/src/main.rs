@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         context: Option<PathBuf>,
         /// Distance between coordinators.
-        #[arg(long, default_value = "lan", value_parser = ["lan", "vps", "wan"])]
+        #[arg(long, default_value = "vps", value_parser = ["lan", "vps", "wan"])]
         timings: String,
     },
     /// Join a platform as a further coordinator.
@@ -63,7 +63,7 @@ enum Command {
         #[arg(long, default_value = "coordinator")]
         name: Name,
         /// Distance between coordinators.
-        #[arg(long, default_value = "lan", value_parser = ["lan", "vps", "wan"])]
+        #[arg(long, default_value = "vps", value_parser = ["lan", "vps", "wan"])]
         timings: String,
     },
     /// Run; what the systemd unit does.

@@ -12,6 +12,9 @@ pub struct Revoked(pub Replica);
 impl Revocations for Revoked {
     fn is_revoked(&self, certificate: &PeerCertificate) -> bool {
         let state = self.0.state();
-        state.certificates.get(&certificate.serial).is_some_and(|row| row.revoked.is_some())
+        let key = certificate.key.as_str();
+        // A thief who has renewed holds a newer certificate of the same key: the key is what was lost.
+        let mut of_key = state.certificates.values().filter(|row| row.key_digest == key);
+        of_key.any(|row| row.revoked.is_some())
     }
 }

@@ -87,14 +87,16 @@ fn services(view: &PlatformView) -> Table {
     let mut table = Table::new(&["NAME", "KIND", "HEALTH", "MEMBERS", "LEADER", "REVISION"]);
     for service in &view.services {
         let indent = if service.owner.is_some() { "  " } else { "" };
-        let ready = service.members.iter().filter(|member| member.ready).count();
+        // A member on its way out is listed on the service's page, but fills no slot any more.
+        let wanted = || service.members.iter().filter(|member| member.state != "retiring");
+        let ready = wanted().filter(|member| member.ready).count();
         table.row(
             tone_of(service.health.word),
             [
                 format!("{indent}{}", service.name),
                 service.kind.to_string(),
                 service.health.word.to_string(),
-                format!("{ready}/{}", service.members.len()),
+                format!("{ready}/{}", wanted().count()),
                 leader(service),
                 service.revision.to_string(),
             ],

@@ -283,7 +283,13 @@ fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta:
         }
     }
     bump(state, &service, meta);
-    let text = format!("operation {id} ({kind}) ended: {outcome:?}, {status}");
+    let ending = match outcome {
+        Outcome::Done => "is done",
+        Outcome::Failed => "failed",
+        Outcome::Cancelled => "was cancelled",
+        Outcome::RolledBack => "rolled back",
+    };
+    let text = format!("operation {id} ({kind}) {ending}: {status}");
     event(state, meta, service.as_str(), text);
 }
 
