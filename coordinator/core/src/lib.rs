@@ -12,6 +12,7 @@
 pub mod addresses;
 pub mod apply;
 pub mod command;
+mod draft;
 pub mod drill;
 mod drill_report;
 pub mod dry_run;

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use muster_model::ids::{Generation, HostId, MemberId, Name, Revision};
+use muster_model::ids::{Generation, HostId, MemberId, Name, Revision, Slot};
 use muster_model::network::{HostNetwork, Mesh, MeshPeer, NetworkPlan};
-use muster_model::plan::{Act, Ask, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, TaskKind, hash_of};
+use muster_model::plan::{
+    Act, Ask, Attachment, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, Task, TaskKind, hash_of,
+};
 use serde::Serialize;
 
 use crate::rules;
@@ -17,37 +19,77 @@ use crate::state::{Member, Phase, State};
 #[must_use]
 pub fn published(state: &State, host: &HostId) -> Option<HostPlan> {
     let row = state.hosts.get(host)?;
-    let mut plan = content(state, host)?;
-    if row.plan_counter == 0 || content_hash(&plan) != row.plan_hash {
+    let outline = outline(state, host)?;
+    if row.plan_counter == 0 || hash_of(&outline) != row.plan_hash {
         return None;
     }
     let incarnation = state.platform.as_ref()?.incarnation;
-    plan.generation = Generation { incarnation, counter: row.plan_counter };
-    Some(plan)
+    let members = outline.members.iter().filter_map(|(id, ..)| member_plan(*id, state.members.get(id)?));
+    Some(HostPlan {
+        platform: outline.platform.to_owned(),
+        host: host.clone(),
+        generation: Generation { incarnation, counter: row.plan_counter },
+        additive_only: false,
+        members: members.collect(),
+        network: outline.network,
+        discard: outline.discard,
+        tasks: outline.tasks.into_iter().cloned().collect(),
+        carried: outline.carried,
+    })
 }
 
-/// The content of a host's plan, without its generation.
+/// Hash of the content that a host's plan has now, whether published or not.
 #[must_use]
-pub fn content(state: &State, host: &HostId) -> Option<HostPlan> {
+pub fn content_hash(state: &State, host: &HostId) -> Option<String> {
+    outline(state, host).map(|outline| hash_of(&outline))
+}
+
+/// A member's part of a plan, with the hash of its rendering instead of the text.
+type Line<'a> = (MemberId, &'a Slot, Revision, String, &'a [Attachment], bool, u64, bool);
+
+/// The content of a plan, without its generation. Two plans are the same if their outlines are.
+#[derive(Serialize)]
+struct Outline<'a> {
+    platform: &'a str,
+    network: HostNetwork,
+    members: Vec<Line<'a>>,
+    discard: Vec<MemberId>,
+    tasks: Vec<&'a Task>,
+    carried: Vec<Carried>,
+}
+
+fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
     let platform = state.platform.as_ref()?;
     state.hosts.get(host)?;
     let active: Vec<(MemberId, &Member)> =
         state.members_on(host).filter(|(_, member)| member.phase == Phase::Active).collect();
     let services: BTreeSet<&Name> = active.iter().map(|(_, member)| &member.slot.service).collect();
     let tasks = state.tasks.values().filter(|row| row.host == *host && row.answer.is_none());
-    Some(HostPlan {
-        platform: platform.id.clone(),
-        host: host.clone(),
-        generation: Generation::default(),
-        additive_only: false,
+    let line = |(id, member): &(MemberId, &'a Member)| -> Option<Line<'a>> {
+        let rendering = member.rendering.as_ref()?;
+        let hash = rendering.content_hash();
+        let addresses = member.addresses.as_slice();
+        Some((
+            *id,
+            &member.slot,
+            rendering.revision,
+            hash,
+            addresses,
+            member.started,
+            member.restarts,
+            member.has_data,
+        ))
+    };
+    Some(Outline {
+        platform: &platform.id,
         network: HostNetwork {
             mesh: mesh(state, host),
             networks: networks(state, host),
             rules: rules::rules(state, &active),
         },
-        members: active.iter().filter_map(|(id, member)| member_plan(*id, member)).collect(),
+        members: active.iter().filter_map(line).collect(),
         discard: discarded(state, host),
-        tasks: tasks.map(|row| row.task.clone()).collect(),
+        tasks: tasks.map(|row| &row.task).collect(),
         carried: services.into_iter().filter_map(|service| carried(state, service)).collect(),
     })
 }
@@ -56,12 +98,6 @@ pub fn content(state: &State, host: &HostId) -> Option<HostPlan> {
 fn discarded(state: &State, host: &HostId) -> Vec<MemberId> {
     let gone = |member: &Member| matches!(member.phase, Phase::Retiring { destroy: true, .. });
     state.members_on(host).filter(|(_, member)| gone(member)).map(|(id, _)| id).collect()
-}
-
-/// Hash of a plan's content.
-#[must_use]
-pub fn content_hash(content: &HostPlan) -> String {
-    hash_of(content)
 }
 
 fn member_plan(id: MemberId, member: &Member) -> Option<MemberPlan> {

@@ -14,8 +14,8 @@ use crate::plant::Plant;
 use crate::world::{FAIR, Weather, World, host_id, name};
 
 /// Length of the time of faults, and of the time in which everything must come right.
-const FAULTS: u64 = 90_000;
-const REPAIR: u64 = 400_000;
+const FAULTS: u64 = 60_000;
+const REPAIR: u64 = 300_000;
 /// Everything must stay right for this long.
 const QUIET: u64 = 5_000;
 
@@ -136,13 +136,14 @@ fn spec(tag: &str, replicas: u32, patient: bool) -> PlatformSpec {
             "kind": "postgres",
             "image": format!("muster/postgres:{tag}"),
             "replace_after": replace_after,
-            "update": { "deadline": "40s", "soak": "1s" },
+            "update": { "deadline": "20s", "soak": "1s" },
         },
         "web": {
             "kind": "app",
             "image": format!("demo/web:{tag}"),
             "replicas": replicas,
             "probe": { "tcp": { "port": 80 } },
+            "update": { "deadline": "20s", "soak": "1s" },
         },
     }});
     serde_json::from_value(value).expect("a literal spec")
@@ -172,7 +173,7 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     let Some(member) = world.rng.pick(&members).copied() else { return };
     let untouched = world.hosts.iter().all(|host| host.ruined.is_empty());
     let known = world.state.members.get(&member).is_some_and(|row| row.has_data);
-    let ruin = may_ruin && untouched && known && world.rng.chance(300);
+    let ruin = may_ruin && untouched && known && world.database.spares(member) && world.rng.chance(300);
     let host = &mut world.hosts[at];
     if let Some(container) = host.containers.get_mut(&member).filter(|c| c.seen.running()) {
         container.seen.state = muster_agent::seen::SeenState::Stopped { code: 137 };

@@ -367,6 +367,15 @@ impl Database {
         ]
     }
 
+    /// Whether the data of this member is on others too, by the promise of the synchronous mode.
+    #[must_use]
+    pub fn spares(&self, member: MemberId) -> bool {
+        self.whole()
+            && self.holder != Some(member)
+            && self.sync_leader != Some(member)
+            && self.standby != Some(member)
+    }
+
     /// Whether a synchronous standby streams from a leader.
     #[must_use]
     pub fn whole(&self) -> bool {

@@ -23,8 +23,9 @@ use crate::rng::Rng;
 use crate::software::Database;
 
 /// Length of one step of the simulation, milliseconds.
-pub const TICK: u64 = 250;
-/// Reports and resent plans, milliseconds.
+pub const TICK: u64 = 500;
+/// The leader looks at an unchanged state, an agent reports, a plan is sent again: milliseconds.
+const LOOK_EVERY: u64 = 2_000;
 const REPORT_EVERY: u64 = 1_000;
 const RESEND_EVERY: u64 = 2_000;
 
@@ -297,7 +298,7 @@ impl World {
             self.enter(What::PutSecret { name, sealed: "eA==".to_owned(), replaces: 0 });
         }
         let (index, at) = self.reconciled;
-        if self.state.index.0 != index || self.now - at >= 1_000 {
+        if self.state.index.0 != index || self.now - at >= LOOK_EVERY {
             self.reconciled = (self.state.index.0, self.now);
             for command in reconcile::run(&self.state, now) {
                 self.send(|world, at| world.commands.push((at, command.clone())));

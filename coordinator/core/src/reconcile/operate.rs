@@ -6,7 +6,8 @@ use muster_model::time::{Millis, Timestamp};
 use super::step::Turn;
 use super::{drill, restart, switchover};
 use crate::command::{Act, Advance, Command};
-use crate::facts::{Draft, kind_of, service_facts};
+use crate::draft::Source;
+use crate::facts::{kind_of, service_facts};
 use crate::kinds::{Kind, MemberFacts, ServiceFacts, UpdateStep};
 use crate::state::{OperationKind, Outcome, State, Step};
 
@@ -97,10 +98,11 @@ fn recreate(turn: &Turn<'_>, facts: &ServiceFacts<'_>, member: MemberId, span: M
 
 /// Whether every member's newest rendering is stored: before that nobody knows what is new.
 fn rendered(state: &State, facts: &ServiceFacts<'_>) -> bool {
+    let Some(newest) = Source::new(state, facts.name, facts.revision) else { return false };
     state.members_of(facts.name).values().all(|(id, member)| {
-        let newest = Draft::new(state, *id, member, facts.revision).map(|draft| draft.inputs());
+        let inputs = newest.draft(*id, member).map(|draft| draft.inputs());
         let stored = member.pending.as_ref().or(member.rendering.as_ref()).map(|r| &r.inputs);
-        newest.as_ref() == stored
+        inputs.as_ref() == stored
     })
 }
 

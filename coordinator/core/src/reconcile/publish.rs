@@ -11,8 +11,7 @@ use crate::state::{Phase, State};
 pub fn publish(state: &State, _now: Timestamp) -> Vec<Command> {
     let mut commands = Vec::new();
     for (id, host) in state.hosts.iter().filter(|(_, host)| host.is_up()) {
-        let Some(content) = plan::content(state, id) else { continue };
-        let hash = plan::content_hash(&content);
+        let Some(hash) = plan::content_hash(state, id) else { continue };
         let left_out = |m: &&MemberId| {
             let phase = state.members.get(m).map(|row| &row.phase);
             matches!(phase, Some(Phase::Retiring { dropped_at: None, .. }))

@@ -5,7 +5,8 @@ use muster_model::time::Timestamp;
 
 use super::fenced;
 use crate::command::{Act, Command};
-use crate::facts::{Draft, has_secrets};
+use crate::draft::Source;
+use crate::facts::has_secrets;
 use crate::state::{Member, Rendering, Service, State};
 
 /// One command per service with members to render.
@@ -15,15 +16,16 @@ pub fn render(state: &State, _now: Timestamp) -> Vec<Command> {
         .iter()
         .filter(|(name, service)| service.removing.is_none() && has_secrets(state, name));
     let commands = wanted.filter_map(|(name, service)| {
-        let acts =
-            state.members_of(name).values().flat_map(|(id, m)| member(state, service, *id, m)).collect();
-        fenced(state, name, acts)
+        let newest = Source::new(state, name, service.revision)?;
+        let members = state.members_of(name);
+        let acts = members.values().flat_map(|(id, m)| member(state, service, &newest, *id, m));
+        fenced(state, name, acts.collect())
     });
     commands.collect()
 }
 
-fn member(state: &State, service: &Service, id: MemberId, row: &Member) -> Vec<Act> {
-    let Some(newest) = Draft::new(state, id, row, service.revision) else { return Vec::new() };
+fn member(state: &State, service: &Service, newest: &Source<'_>, id: MemberId, row: &Member) -> Vec<Act> {
+    let Some(newest) = newest.draft(id, row) else { return Vec::new() };
     let inputs = newest.inputs();
     let present = row.rendering.as_ref();
     if let Some(present) = present.filter(|p| p.inputs == inputs) {
@@ -55,7 +57,8 @@ fn member(state: &State, service: &Service, id: MemberId, row: &Member) -> Vec<A
 /// A member that waits for its turn keeps its old revision, but learns where its peers are now.
 fn refresh(state: &State, id: MemberId, row: &Member) -> Option<Act> {
     let present = row.rendering.as_ref()?;
-    let draft = Draft::new(state, id, row, present.revision)?;
+    let source = Source::new(state, &row.slot.service, present.revision)?;
+    let draft = source.draft(id, row)?;
     let inputs = draft.inputs();
     if inputs == present.inputs || row.pending.as_ref().is_some_and(|p| p.inputs == inputs) {
         return None;

@@ -5,7 +5,8 @@ use muster_model::time::Timestamp;
 
 use super::fenced;
 use crate::command::{Act, Command};
-use crate::facts::{Draft, has_secrets, kind_of, service_facts};
+use crate::draft::Source;
+use crate::facts::{has_secrets, kind_of, service_facts};
 use crate::kinds::{ChildOrder, Wait};
 use crate::state::{Member, Service, State};
 
@@ -36,7 +37,8 @@ pub fn may_start(state: &State, name: &Name, member: &Member, now: Timestamp) ->
     let Some((id, _)) = state.members_of(name).remove(&member.slot.index) else {
         return wait("it is being retired".to_owned());
     };
-    let inputs = Draft::new(state, id, member, service.revision).map(|draft| draft.inputs());
+    let newest = Source::new(state, name, service.revision);
+    let inputs = newest.and_then(|source| Some(source.draft(id, member)?.inputs()));
     if member.rendering.as_ref().map(|r| &r.inputs) != inputs.as_ref() {
         return wait("it is being rendered".to_owned());
     }

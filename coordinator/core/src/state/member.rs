@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_model::ids::{HostId, MemberId, Name, Revision, Slot};
-use muster_model::plan::{Attachment, Rendered};
+use muster_model::plan::{Attachment, Rendered, hash_of};
 use muster_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,19 @@ pub struct Rendering {
     pub inputs: String,
     /// [`Rendered::container_hash`].
     pub container_hash: String,
+    /// Hash of the whole result, so that plans are compared without writing it out again and again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
     /// The result.
     pub rendered: Arc<Rendered>,
+}
+
+impl Rendering {
+    /// Hash of the whole result; what was stored without one is written out.
+    #[must_use]
+    pub fn content_hash(&self) -> String {
+        if self.hash.is_empty() { hash_of(&self.rendered) } else { self.hash.clone() }
+    }
 }
 
 /// Where a member is in its life.
