@@ -17,7 +17,7 @@ fn a_decision_on_an_older_state_has_no_effect() {
     world.down(1);
     let before = world.state.members.clone();
     let acts = vec![Act::Restart { member }];
-    let refused = world.propose(What::Service { service: service.clone(), seen, acts }).unwrap_err();
+    let refused = world.propose(What::Service { service, seen, acts }).unwrap_err();
     assert!(matches!(refused, Rejected::Stale { .. }), "{refused}");
     assert_eq!(world.state.members, before);
 }
@@ -48,16 +48,16 @@ fn a_refused_step_undoes_the_ones_before_it() {
 #[test]
 fn a_repeated_call_gets_the_first_answer_and_has_no_second_effect() {
     let mut world = World::new(1);
-    let caller = Some(Caller { client: "cli-1".to_owned(), serial: 7 });
+    let caller = Caller { client: "cli-1".to_owned(), serial: 7 };
     let token = What::CreateToken {
         hash: "aa".to_owned(),
         role: TokenRole::Host,
         expires: world.now.after(Millis::seconds(900)),
     };
-    let call = Command::from_actor("admin", caller.clone(), token);
+    let call = Command::from_actor("admin", Some(caller.clone()), token);
     let first = world.command(&call).unwrap();
     assert_eq!(world.command(&call).unwrap(), first);
-    let next = Command { caller: Some(Caller { serial: 8, ..caller.unwrap() }), ..call };
+    let next = Command { caller: Some(Caller { serial: 8, ..caller }), ..call };
     assert!(matches!(world.command(&next).unwrap_err(), Rejected::Exists { .. }));
 }
 
