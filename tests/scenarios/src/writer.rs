@@ -19,6 +19,7 @@ pub struct Writer {
     host: Host,
     child: std::process::Child,
     config: String,
+    ledger: String,
     port: u16,
 }
 
@@ -30,18 +31,19 @@ impl Writer {
     pub fn start(host: Host, name: &str, endpoints: &[String], port: u16) -> Result<Self> {
         let run = format!("{name}-{}", now_ms());
         let config = format!("/var/lib/muster/{run}.json");
+        let ledger = format!("/var/lib/muster/{run}.ledger");
         let body = json!({
             "engine": "postgres",
             "endpoints": endpoints,
             "run": run,
-            "ledger": format!("/var/lib/muster/{run}.ledger"),
+            "ledger": ledger,
             "listen": format!("127.0.0.1:{port}"),
             "writes_per_second": 40,
         });
         exec(&host, &["sh", "-c", &format!("umask 077; printf '%s' '{body}' > {config}")])?;
         let words = ["/usr/local/lib/muster/muster-writer", "run", "--config", &config];
         let child = host.spawn(&words, &format!("{name}.log"))?;
-        Ok(Self { host, child, config, port })
+        Ok(Self { host, child, config, ledger, port })
     }
 
     /// Waits until it is acknowledged steadily.
@@ -60,6 +62,18 @@ impl Writer {
         let url = format!("http://127.0.0.1:{}/status", self.port);
         let out = exec(&self.host, &["curl", "-fsS", "-m", "2", &url])?;
         serde_json::from_str(&out).with_context(|| format!("status {out}"))
+    }
+
+    /// When rows were acknowledged so far, milliseconds since 1970, from the ledger on disk.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn acknowledged(&self) -> Result<Vec<u64>> {
+        let text = exec(&self.host, &["cat", &self.ledger])?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let answers = lines.filter_map(|line| line.get("answer").cloned());
+        let good = answers.filter(|answer| answer["unknown"].is_null());
+        Ok(good.filter_map(|answer| answer["at"].as_u64()).collect())
     }
 
     /// Stops it and compares its ledger with the database.
