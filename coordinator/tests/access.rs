@@ -1,5 +1,7 @@
 //! Every cell of role x RPC, from the proto descriptors: what the table says is what a caller gets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test program")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -245,10 +245,10 @@ impl Database {
         volume.position += 1;
         let position = volume.position;
         for (id, on, _) in running {
-            if streams(id, &self.processes) {
-                if let Some(volume) = hosts[*on].volumes.get_mut(id) {
-                    volume.position = position;
-                }
+            if streams(id, &self.processes)
+                && let Some(volume) = hosts[*on].volumes.get_mut(id)
+            {
+                volume.position = position;
             }
         }
         if commits && self.sync_leader == Some(leader) {

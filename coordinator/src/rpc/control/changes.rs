@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::command::{Command, Reply, Verb, What};
-use muster_core::drill::DrillSpec;
+use muster_core::drill::{DrillSpec, refusal as drill_refusal};
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
 use muster_model::ids::{LogIndex, Name, OperationId};
@@ -85,6 +85,11 @@ impl Controls {
             return self.change_image(actor, request, &state, &service).await;
         }
         let kind = kind_of(&request, &service)?;
+        if let OperationKind::Drill(drill) = &kind
+            && let Some(why) = drill_refusal(&state, drill, self.now(&state))
+        {
+            return Err(Status::failed_precondition(format!("the drill is refused: {why}")));
+        }
         let what = What::StartOperation { service, kind, seen: None };
         let reply = self.propose(actor, request.caller, what).await?;
         Ok(started(&reply))

@@ -87,7 +87,7 @@ pub fn quickstart(platform: &Platform) -> Result<()> {
     println!(
         "  export MUSTER_CONTEXT={} PATH=$PATH:{}",
         context.display(),
-        muster.parent().unwrap_or(Path::new(".")).display()
+        muster.parent().unwrap_or_else(|| Path::new(".")).display()
     );
     println!("  muster status --watch                     # in a second terminal");
     println!("  muster service switchover {service}       # move the leading role");
