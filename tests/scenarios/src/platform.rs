@@ -85,6 +85,17 @@ impl Platform {
         self.testbed.seed(&archives).map(drop)
     }
 
+    /// Tag of the etcd image that was built here: without Go it is Debian's older one.
+    ///
+    /// # Errors
+    /// The images were not built.
+    pub fn etcd_image(&self) -> Result<String> {
+        let index = self.settings.cache.join("images/index");
+        let text = fs::read_to_string(&index).with_context(|| format!("reading {}", index.display()))?;
+        let line = text.lines().find(|line| line.starts_with("etcd ")).context("no etcd image was built")?;
+        Ok(line.split_whitespace().nth(2).context("the index of images is malformed")?.to_owned())
+    }
+
     fn init(&self, host: &Host) -> Result<()> {
         if !exists(host, "/var/lib/muster/coordinator/identity")? {
             let advertise = self.endpoint(host);

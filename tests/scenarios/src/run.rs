@@ -86,6 +86,14 @@ pub const ALL: &[Scenario] = &[
         act: s::drills::kill_primary_held,
     },
     Scenario {
+        name: "kill-primary-alone",
+        what: "killed while no standby streams: restarted in place, never released",
+        runs: 5,
+        in_ci: false,
+        medians: &[],
+        act: s::faults::kill_primary_alone,
+    },
+    Scenario {
         name: "switchover",
         what: "the leading role moves by command",
         runs: 5,

@@ -46,13 +46,14 @@ pub fn client(name: &str, settings: &Settings, network: &str, replicas: u32, use
 
 /// The PostgreSQL service with this image tag.
 #[must_use]
-pub fn postgres(settings: &Settings, image: &str) -> String {
+pub fn postgres(settings: &Settings, image: &str, etcd_image: &str) -> String {
     let name = &settings.service;
     format!(
         "  {name}:
     kind: postgres
     mode: ha
     image: {image}
+    etcd_image: {etcd_image}
     resources: {{ memory: 512MiB }}
     update: {{ deadline: 90s, soak: 2s }}
 "

@@ -183,3 +183,66 @@ fn judge_overlap(acknowledged: &[Vec<u64>]) -> Result<()> {
     ensure!(members >= 2, "only {members} members ever acknowledged: nothing was shown");
     Ok(())
 }
+
+/// Killed while no synchronous standby streams: restarted in place, never released, nothing acknowledged is lost.
+pub fn kill_primary_alone(platform: &Platform) -> Result<Value> {
+    let name = platform.settings.service.as_str();
+    let service = platform.wait_healthy(name, WHOLE)?;
+    let (leader, host) = platform.leader(name)?;
+    let others: Vec<_> = service.members.iter().filter(|m| m.slot != leader.slot).collect();
+    let writer = Writer::start(
+        platform.testbed.host(others[0].host.as_str())?,
+        "alone",
+        &connections(platform, "write")?,
+        9_331,
+    )?;
+    writer.wait_steady()?;
+    for member in &others {
+        freeze(platform, member, "STOP")?;
+    }
+    let shown = alone(platform, &writer, name, &host, &leader);
+    for member in &others {
+        freeze(platform, member, "CONT")?;
+    }
+    let began = shown?;
+    platform.wait_healthy(name, WHOLE)?;
+    let (after, _) = platform.leader(name)?;
+    ensure!(after.slot == leader.slot, "the leading role moved from {} to {}", leader.slot, after.slot);
+    let summary = writer.finish()?;
+    judge_losses(&summary, 100)?;
+    Ok(
+        json!({ "writes_again_s": began, "acked": summary["acked"], "acked_lost": summary["acked_lost_count"] }),
+    )
+}
+
+/// Every process of a member's container stands still, or goes on.
+fn freeze(platform: &Platform, member: &muster_model::view::MemberView, signal: &str) -> Result<()> {
+    let host = platform.testbed.host(member.host.as_str())?;
+    let id = container(&host, member)?;
+    let script = format!("docker top {id} -o pid | tail -n +2 | xargs kill -{signal}");
+    exec(&host, &["sh", "-ec", &script]).map(drop)
+}
+
+fn alone(
+    platform: &Platform,
+    writer: &Writer,
+    name: &str,
+    host: &Host,
+    leader: &muster_model::view::MemberView,
+) -> Result<f64> {
+    // The frozen standbys' keys expire with Patroni's ttl; then the leader goes on alone and says so.
+    wait("writes without a standby", Duration::from_secs(90), || {
+        let critical = platform.service(name)?.health.word == muster_model::view::HealthWord::Critical;
+        ensure!(critical, "not critical yet");
+        writer.wait_steady()
+    })?;
+    let before = writer.acknowledged()?.len();
+    host.docker(&["kill", &container(host, leader)?], DOCKER)?;
+    let begin = Instant::now();
+    wait("writes again", Duration::from_secs(60), || {
+        let now = writer.acknowledged()?.len();
+        ensure!(now > before + 20, "{now} rows acknowledged, {before} before the fault");
+        Ok(())
+    })?;
+    Ok(begin.elapsed().as_secs_f64())
+}

@@ -9,22 +9,24 @@ use crate::platform::Platform;
 use crate::specs;
 
 /// The services that later scenarios use, with the database on this image.
-#[must_use]
-pub fn spec(platform: &Platform, image: &str) -> String {
+///
+/// # Errors
+/// The images were not built.
+pub fn spec(platform: &Platform, image: &str) -> Result<String> {
     let settings = &platform.settings;
     let services = [
-        specs::postgres(settings, image),
+        specs::postgres(settings, image, &platform.etcd_image()?),
         specs::app(settings, 3, "second"),
         specs::client("dbclient", settings, "dbnet", 3, true),
         specs::client("outsider", settings, "proxy", 3, false),
     ];
-    specs::platform(settings, &services)
+    Ok(specs::platform(settings, &services))
 }
 
 /// One `apply`, then healthy: one leader, a synchronous standby, all others streaming.
 pub fn bootstrap(platform: &Platform) -> Result<Value> {
     let begin = Instant::now();
-    platform.apply(&spec(platform, specs::IMAGE))?;
+    platform.apply(&spec(platform, specs::IMAGE)?)?;
     let name = platform.settings.service.as_str();
     let service = platform.wait_healthy(name, Duration::from_secs(180))?;
     let roles: Vec<String> = service.members.iter().map(|m| m.role.clone().unwrap_or_default()).collect();

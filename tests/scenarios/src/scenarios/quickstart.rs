@@ -28,6 +28,15 @@ fn service_of(yaml: &str) -> Option<String> {
     None
 }
 
+/// The example for this platform's name, and for the etcd that could be built here.
+fn adapted(line: &str, platform: &Platform, etcd: &str) -> String {
+    match line {
+        _ if line.starts_with("platform:") => format!("platform: {}", platform.settings.platform),
+        "    kind: postgres" => format!("{line}\n    etcd_image: {etcd}"),
+        _ => line.to_owned(),
+    }
+}
+
 /// Runs `muster` with its output going to the terminal, and echoes the command as one would type it.
 fn show(platform: &Platform, arguments: &[&str], may_end_with: &[i32]) -> Result<()> {
     println!("\n$ muster {}", arguments.join(" "));
@@ -44,14 +53,9 @@ pub fn quickstart(platform: &Platform) -> Result<()> {
     let example = examples().join("postgres-ha.yaml");
     let yaml = fs::read_to_string(&example).with_context(|| format!("reading {}", example.display()))?;
     let service = service_of(&yaml).context("the example names no postgres service")?;
-    let named = yaml.lines().map(|line| {
-        if line.starts_with("platform:") {
-            format!("platform: {}", platform.settings.platform)
-        } else {
-            line.to_owned()
-        }
-    });
-    let path = platform.write_spec("postgres-ha.yaml", &(named.collect::<Vec<_>>().join("\n") + "\n"))?;
+    let etcd = platform.etcd_image()?;
+    let named: Vec<String> = yaml.lines().map(|line| adapted(line, platform, &etcd)).collect();
+    let path = platform.write_spec("postgres-ha.yaml", &(named.join("\n") + "\n"))?;
     let path = path.to_string_lossy().into_owned();
     show(platform, &["host", "ls"], &[0])?;
     show(platform, &["--yes", "apply", &path], &[0])?;

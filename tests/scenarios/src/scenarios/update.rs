@@ -62,7 +62,7 @@ pub fn rolling_update(platform: &Platform) -> Result<Value> {
     let service = platform.settings.service.as_str();
     let from = platform.service(service)?.revision;
     let writer = writer(platform, "update")?;
-    let path = platform.write_spec("next.yaml", &postgres::spec(platform, specs::NEXT))?;
+    let path = platform.write_spec("next.yaml", &postgres::spec(platform, specs::NEXT)?)?;
     let cli = platform.cli.clone();
     let apply = thread::spawn(move || cli.run(&["--yes", "apply", &path.to_string_lossy()]));
     wait("the first member of the new revision", Duration::from_secs(90), || {
@@ -86,7 +86,7 @@ pub fn rolling_update(platform: &Platform) -> Result<Value> {
 pub fn broken_image(platform: &Platform) -> Result<Value> {
     let service = platform.settings.service.as_str();
     let writer = writer(platform, "broken")?;
-    let path = platform.write_spec("broken.yaml", &postgres::spec(platform, specs::BROKEN))?;
+    let path = platform.write_spec("broken.yaml", &postgres::spec(platform, specs::BROKEN)?)?;
     let out = platform.cli.output(&["--yes", "apply", &path.to_string_lossy()])?;
     ensure!(
         out.status.code() == Some(4),
@@ -117,7 +117,7 @@ pub fn broken_image(platform: &Platform) -> Result<Value> {
     judge_losses(&summary, 300)?;
     judge_gaps(&summary, 1)?;
     // The file that operators keep must say what runs.
-    platform.apply(&postgres::spec(platform, specs::IMAGE))?;
+    platform.apply(&postgres::spec(platform, specs::IMAGE)?)?;
     platform.wait_healthy(service, WHOLE)?;
     Ok(json!({ "reason": reason, "writes": samples(&summary) }))
 }
