@@ -24,6 +24,7 @@ pub fn app(settings: &Settings, replicas: u32, text: &str) -> String {
       every: 1s
       timeout: 1s
     update: {{ soak: 1s }}
+    stop: {{ timeout: 1s }}
 "
     )
 }
@@ -40,6 +41,7 @@ pub fn client(name: &str, settings: &Settings, network: &str, replicas: u32, use
     command: [sleep, \"1000000\"]
     networks: [{network}]
     replicas: {replicas}
+    stop: {{ timeout: 1s }}
 {uses}"
     )
 }
