@@ -9,7 +9,7 @@ export MUSTER_BIN_DIR=${MUSTER_BIN_DIR:-$CARGO_TARGET_DIR/release}
 export MUSTER_CACHE=${MUSTER_CACHE:-/var/cache/muster}
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 [ ! -d "$HOME/.cargo/bin" ] || export PATH=$PATH:$HOME/.cargo/bin
-PACKAGES=(docker.io iptables nftables wireguard-tools iproute2 debootstrap procps tini curl ca-certificates build-essential faketime)
+PACKAGES=(docker.io iptables nftables wireguard-tools iproute2 debootstrap procps tini curl ca-certificates build-essential faketime busybox-static)
 
 say() { printf '%s\n' "$*"; }
 is_root() { [ "$(id -u)" = 0 ]; }
