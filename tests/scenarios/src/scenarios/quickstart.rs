@@ -96,11 +96,10 @@ pub fn quickstart(platform: &Platform) -> Result<()> {
     println!("  muster status --watch                     # in a second terminal");
     println!("  muster service switchover {service}       # move the leading role");
     println!("  muster conn {service}                     # how applications connect");
-    println!(
-        "  {} kill h2 && sleep 30 && {} start h2   # lose a host yourself",
-        testbed.display(),
-        testbed.display()
-    );
+    if let Some(host) = platform.hosts()?.last() {
+        let (testbed, host) = (testbed.display(), host.name());
+        println!("  {testbed} kill {host} && sleep 30 && {testbed} start {host}   # lose a host yourself");
+    }
     println!("  deploy/quickstart down                    # remove all of it");
     Ok(())
 }
