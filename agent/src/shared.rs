@@ -93,8 +93,9 @@ pub struct State {
     pub facts: HostFacts,
     /// Members with a task under way.
     pub tasks_under_way: BTreeSet<MemberId>,
-    /// Deaths heard of; a list that was begun before the last one is out of date.
-    pub deaths: u64,
+    /// Deaths heard of and steps ended so far. A look at the engine that began before the last of them is old: what it
+    /// shows as stopped may have been started since, and the other way round.
+    pub turns: u64,
     /// The ledger on disk is the ledger here.
     pub data_written: bool,
 }
@@ -172,7 +173,7 @@ impl Shared {
             network: None,
             facts: HostFacts::default(),
             tasks_under_way: BTreeSet::new(),
-            deaths: 0,
+            turns: 0,
             data_written: true,
         };
         Ok(Arc::new(Self {

@@ -71,16 +71,18 @@ pub async fn died(shared: &Arc<Shared>, group: &TaskGroup, container: &str, code
         let mut state = shared.state();
         let Some(dead) = state.seen.iter_mut().find(|c| c.id == container && c.running()) else { return };
         dead.state = SeenState::Stopped { code };
-        state.deaths += 1;
+        state.turns += 1;
         (state.seen.clone(), state.gates.clone())
     };
-    let decided = decide(shared, seen, gates, shared.clock.now());
-    launch(shared, group, decided).await;
+    let turn = shared.state().turns;
+    if let Some(decided) = decide(shared, turn, seen, gates, shared.clock.now()) {
+        launch(shared, group, decided).await;
+    }
 }
 
 /// One look, and the steps that follow from it; how long until the next.
 pub async fn round(shared: &Arc<Shared>, group: &TaskGroup) -> Duration {
-    let deaths = shared.state().deaths;
+    let turn = shared.state().turns;
     let (seen, images) = match look(shared).await {
         Ok(found) => found,
         Err(error) => {
@@ -95,10 +97,7 @@ pub async fn round(shared: &Arc<Shared>, group: &TaskGroup) -> Duration {
     };
     let gates = gates(shared, &plan, &seen, images);
     let now = shared.clock.now();
-    if shared.state().deaths != deaths {
-        return Duration::ZERO;
-    }
-    let decided = decide(shared, seen, gates, now);
+    let Some(decided) = decide(shared, turn, seen, gates, now) else { return Duration::ZERO };
     if !launch(shared, group, decided).await {
         return SILENT_PERIOD;
     }
@@ -235,9 +234,15 @@ struct Decided {
     persist: bool,
 }
 
-/// Takes the look in, and begins the steps.
-fn decide(shared: &Shared, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> Decided {
+/// Takes the look in, and begins the steps. Absent = the look is old: it began before the turn that was the last one.
+///
+/// Safety: an old look can show a container that was just started as stopped. Taken for a crash, its member would be
+/// released, or started twice.
+fn decide(shared: &Shared, turn: u64, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> Option<Decided> {
     let mut state = shared.state();
+    if state.turns != turn {
+        return None;
+    }
     let mut persist = state.host.observe(now, &seen) || !state.data_written;
     let steps = state.host.steps(now, &seen, &gates);
     let begun: Vec<Step> =
@@ -251,7 +256,7 @@ fn decide(shared: &Shared, seen: Vec<Seen>, gates: Gates, now: Timestamp) -> Dec
     state.gates = gates;
     state.steps.clone_from(&steps);
     state.seen = seen;
-    Decided { steps, begun, persist }
+    Some(Decided { steps, begun, persist })
 }
 
 /// The ledger could not be written, so nothing may be done.
@@ -267,7 +272,11 @@ fn abandon(shared: &Shared, begun: &[Step], error: &str) {
 async fn take(shared: &Arc<Shared>, step: &Step) {
     tracing::info!(member = %step.member, kind = ?step.kind, "step");
     let outcome = carry_out(shared, step).await;
-    let persist = shared.state().host.finish(shared.clock.now(), step, outcome.clone());
+    let persist = {
+        let mut state = shared.state();
+        state.turns += 1;
+        state.host.finish(shared.clock.now(), step, outcome.clone())
+    };
     if persist && let Err(error) = shared.persist().await {
         tracing::error!(error, "ledger cannot be written");
     }

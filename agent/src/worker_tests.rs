@@ -283,3 +283,23 @@ async fn a_death_is_acted_on_before_the_engine_has_cleaned_up() {
     assert_eq!(world.engine.calls().len(), before + 1);
     assert_eq!(world.shared.report().members[0].restarts, 1);
 }
+
+/// Found on a loaded machine: the list was asked for before the start and read after it, the member was taken for
+/// crashed, released while it ran, and its peers were refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_from_before_a_step_ended_decides_nothing() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let before = world.shared.state().turns;
+    let mut old = world.shared.state().seen.clone();
+    old[0].state = SeenState::Stopped { code: 0 };
+    world.shared.state().turns += 1;
+    let gates = world.shared.state().gates.clone();
+    let now = world.shared.clock.now();
+    assert!(decide(&world.shared, before, old.clone(), gates.clone(), now).is_none());
+    assert!(matches!(world.state(), ContainerState::Running { .. }));
+    let fresh = world.shared.state().turns;
+    let decided = decide(&world.shared, fresh, old, gates, now).unwrap();
+    assert_eq!(decided.begun.len(), 1, "{:?}", decided.steps);
+}

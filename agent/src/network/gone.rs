@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 
 use super::command::{CommandError, run};
 
-/// Longest time that an address is refused unless it is lifted before, seconds.
-const EXPIRES_S: u32 = 60;
+/// Longest time that an address is refused unless it is lifted before, seconds: long enough for an election.
+const EXPIRES_S: u32 = 15;
 
 /// In front of everything: an open connection must be refused too.
 const TABLE: &str = "table inet muster_gone {
