@@ -9,11 +9,10 @@ use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
 use muster_model::ids::{LogIndex, Name, OperationId};
 use muster_model::spec::PlatformSpec;
-use muster_model::view::Scheduling;
+use muster_model::view::{ConnView, Scheduling};
 use muster_proto::control as pb;
 use muster_runtime::identity::{Identity, Role};
 use muster_runtime::token::{JoinToken, TokenKind};
-use serde::Serialize;
 use tonic::{Response, Status};
 
 use super::{Controls, caller, name, view};
@@ -23,13 +22,6 @@ use crate::{group, status};
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// A way to connect, as `muster conn` prints it.
-#[derive(Debug, Serialize)]
-struct Connection {
-    role: String,
-    url: String,
-}
 
 impl Controls {
     async fn propose(&self, actor: String, from: Option<pb::Caller>, what: What) -> Result<Reply, Status> {
@@ -185,7 +177,7 @@ impl Controls {
         let mut found = Vec::new();
         for endpoint in endpoints(state, &service, user) {
             let url = self.with_passwords(state, &endpoint.url)?;
-            found.push(Connection { role: endpoint.role, url });
+            found.push(ConnView { role: endpoint.role, url });
         }
         if found.is_empty() {
             return Err(Status::failed_precondition(format!(
