@@ -14,7 +14,7 @@ use muster_model::view::Scheduling;
 use serde::{Deserialize, Serialize};
 
 use crate::drill::DrillProgress;
-use crate::kinds::Observed;
+use crate::kinds::{Observed, ProcedureProgress};
 use crate::state::{
     Liveness, NeedsOperator, OperationKind, Outcome, Rendering, ServiceParent, Step, TokenRole,
 };
@@ -323,6 +323,18 @@ pub enum Act {
         /// The member.
         member: MemberId,
     },
+    /// The member's container is stopped, its data kept; it stays so until `Start`, or until the operation ends.
+    Stop {
+        /// The member.
+        member: MemberId,
+    },
+    /// A fact about the service that its kind needs later. Replaces an earlier one of the same key.
+    Record {
+        /// Its name, for the kind.
+        key: String,
+        /// Its value.
+        value: String,
+    },
     /// The member's container is stopped and started once.
     Restart {
         /// The member.
@@ -403,6 +415,9 @@ pub struct Advance {
     pub needs_operator: Option<NeedsOperator>,
     /// Progress of a drill; absent = the same.
     pub drill: Option<Box<DrillProgress>>,
+    /// Progress of a procedure; absent = the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub procedure: Option<Box<ProcedureProgress>>,
     /// Its result.
     pub result: Option<serde_json::Value>,
     /// It ends.

@@ -40,6 +40,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         members: members.values().map(|(id, member)| member_facts(state, *id, member)).collect(),
         children: children.collect(),
         formed: service.formed,
+        records: &service.records,
         hosts_up: state.hosts.values().filter(|host| host.is_up()).count(),
         now,
     })

@@ -9,7 +9,9 @@ use muster_model::spec::ServiceSpec;
 
 use super::{event, platform, unfit, unknown};
 use crate::command::{Act, LogMeta, NewBlock, Rejected};
-use crate::state::{Block, Member, Phase, Removal, Rendering, Service, ServiceParent, State};
+use crate::state::{
+    Block, Member, Phase, RECORD_LEN_MAX, RECORDS_MAX, Removal, Rendering, Service, ServiceParent, State,
+};
 
 /// Most services, and most members, of a platform.
 const SERVICES_MAX: usize = 500;
@@ -59,8 +61,17 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
                 return Err(unfit(format!("{} is not rendered", row.slot)));
             }
             row.started = true;
+            row.parked = false;
             let about = row.slot.to_string();
             event(state, meta, &about, "start");
+            Ok(())
+        }
+        Act::Stop { member } => {
+            let row = self::member(state, name, *member)?;
+            row.started = false;
+            row.parked = true;
+            let about = row.slot.to_string();
+            event(state, meta, &about, "stop");
             Ok(())
         }
         Act::Restart { member } => {
@@ -76,6 +87,7 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
             event(state, meta, name.as_str(), "formed: nothing will initialise it a second time");
             Ok(())
         }
+        Act::Record { key, value } => record(service(state, name)?, key, value),
         Act::HasData { member } => {
             self::member(state, name, *member)?.has_data = true;
             Ok(())
@@ -95,6 +107,15 @@ fn service<'a>(state: &'a mut State, name: &Name) -> Result<&'a mut Service, Rej
 fn member<'a>(state: &'a mut State, name: &Name, id: MemberId) -> Result<&'a mut Member, Rejected> {
     let row = state.members.get_mut(&id).filter(|m| m.is_of(name) && m.phase == Phase::Active);
     row.ok_or_else(|| unknown("member", id))
+}
+
+fn record(service: &mut Service, key: &str, value: &str) -> Result<(), Rejected> {
+    let full = service.records.len() >= RECORDS_MAX && !service.records.contains_key(key);
+    if full || key.len() > RECORD_LEN_MAX || value.len() > RECORD_LEN_MAX {
+        return Err(unfit(format!("`{key}` is too long, or one record too many")));
+    }
+    service.records.insert(key.to_owned(), value.to_owned());
+    Ok(())
 }
 
 fn create(
@@ -184,6 +205,7 @@ fn place(
         rendering: None,
         pending: None,
         started: false,
+        parked: false,
         restarts: 0,
         has_data: false,
         observed: None,

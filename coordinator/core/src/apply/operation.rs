@@ -17,7 +17,7 @@ const ANSWERS_KEPT: usize = 16;
 
 /// Starts an operation, if no other one holds the service's family.
 ///
-/// A rollback, or a removal, takes the place of an update that waits for an operator.
+/// A rollback, or a removal, takes the place of an update or a procedure that waits for an operator.
 pub fn start(
     state: &mut State,
     service: &Name,
@@ -29,7 +29,8 @@ pub fn start(
         return Err(unknown("service", service));
     }
     if let Some((id, holder)) = state.holder(service) {
-        let yields = matches!(holder.kind, OperationKind::Update) && holder.needs_operator.is_some();
+        let may_yield = matches!(holder.kind, OperationKind::Update | OperationKind::Procedure(_));
+        let yields = may_yield && holder.needs_operator.is_some();
         let takes = matches!(kind, OperationKind::Rollback | OperationKind::Remove);
         if !(yields && takes) {
             let (operation, kind) = (id, holder.kind.name().to_owned());
@@ -43,6 +44,19 @@ pub fn start(
     let (step, drill) = match kind {
         OperationKind::Remove => (Step::Removing, None),
         OperationKind::Drill(_) => (Step::Drill(DrillStep::Writer), Some(Box::<DrillProgress>::default())),
+        OperationKind::Procedure(procedure) => {
+            let (service, procedure) = (service.clone(), procedure.clone());
+            (
+                Step::Procedure {
+                    service,
+                    procedure,
+                    then: Box::new(Step::Choose),
+                    until: None,
+                    paused: None,
+                },
+                None,
+            )
+        }
         _ => (Step::Choose, None),
     };
     let operation = Operation {
@@ -58,6 +72,7 @@ pub fn start(
         cancel: false,
         needs_operator: None,
         drill,
+        procedure: None,
         actor: actor.to_owned(),
         started: meta.at,
         outcome: None,
@@ -103,7 +118,10 @@ fn begin(
             row.held = None;
             Ok(Vec::new())
         }
-        OperationKind::Switchover { .. } | OperationKind::Remove | OperationKind::Drill(_) => Ok(Vec::new()),
+        OperationKind::Switchover { .. }
+        | OperationKind::Remove
+        | OperationKind::Drill(_)
+        | OperationKind::Procedure(_) => Ok(Vec::new()),
     }
 }
 
@@ -165,6 +183,9 @@ pub fn advance(state: &mut State, new: &Advance, meta: LogMeta) -> Result<(), Re
     }
     if new.drill.is_some() {
         operation.drill.clone_from(&new.drill);
+    }
+    if new.procedure.is_some() {
+        operation.procedure.clone_from(&new.procedure);
     }
     if new.result.is_some() {
         operation.result.clone_from(&new.result);
@@ -232,6 +253,8 @@ pub fn steer(
             }
             operation.attempts = 0;
             operation.deadline = None;
+            // The kind judges afresh: old answers may be what it stopped for.
+            operation.procedure = None;
             if matches!(operation.step, Step::Settle { .. } | Step::Switching { .. }) {
                 operation.step = Step::Choose;
                 operation.step_since = meta.at;
@@ -272,7 +295,7 @@ fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta:
     operation.needs_operator = None;
     status.clone_into(&mut operation.status);
     operation.note(meta.at, status);
-    let (service, kind) = (operation.service.clone(), operation.kind.name());
+    let (service, kind) = (operation.service.clone(), operation.kind.name().to_owned());
     let report = operation.result.clone().filter(|_| operation.drill.is_some());
     if let Some(report) = report {
         let row =
@@ -282,6 +305,7 @@ fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta:
             state.drills.pop_front();
         }
     }
+    unpark(state, &service);
     bump(state, &service, meta);
     let ending = match outcome {
         Outcome::Done => "is done",
@@ -291,6 +315,14 @@ fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta:
     };
     let text = format!("operation {id} ({kind}) {ending}: {status}");
     event(state, meta, service.as_str(), text);
+}
+
+/// Members that the operation stopped and did not start again are free to start in their usual order.
+fn unpark(state: &mut State, service: &Name) {
+    let family: Vec<Name> = state.family(state.root(service)).map(|(name, _)| name.clone()).collect();
+    for member in state.members.values_mut().filter(|m| m.parked && family.contains(&m.slot.service)) {
+        member.parked = false;
+    }
 }
 
 fn bump(state: &mut State, service: &Name, meta: LogMeta) {

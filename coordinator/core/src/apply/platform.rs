@@ -113,6 +113,7 @@ pub fn new_service(spec: Arc<ServiceSpec>, index: LogIndex) -> Service {
         held: None,
         rolled_back: None,
         removing: None,
+        records: BTreeMap::new(),
         version: index,
     }
 }

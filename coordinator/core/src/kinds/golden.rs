@@ -224,6 +224,8 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
     }
 }
 
+static NO_RECORDS: BTreeMap<String, String> = BTreeMap::new();
+
 /// A formed service with these members.
 pub fn facts<'a>(service: &'a Name, spec: &'a ServiceSpec, members: Vec<MemberFacts>) -> ServiceFacts<'a> {
     ServiceFacts {
@@ -235,6 +237,7 @@ pub fn facts<'a>(service: &'a Name, spec: &'a ServiceSpec, members: Vec<MemberFa
         members,
         children: BTreeMap::new(),
         formed: true,
+        records: &NO_RECORDS,
         now: Timestamp(10_000),
     }
 }

@@ -12,14 +12,17 @@ mod golden;
 mod haproxy;
 mod parts;
 mod postgres;
+mod procedure;
 mod settings;
 mod writer;
+
+pub use procedure::{Procedure, ProcedureProgress, ProcedureStep};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use muster_model::ids::{HostId, MemberId, Name, Revision};
-use muster_model::observed::MemberStatus;
+use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Limits, Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
@@ -219,6 +222,8 @@ pub struct ServiceFacts<'a> {
     pub children: BTreeMap<Name, Self>,
     /// The cluster was formed once: a recorded one-shot, never undone.
     pub formed: bool,
+    /// Facts that its kind recorded for good.
+    pub records: &'a BTreeMap<String, String>,
     /// Number of hosts that are up.
     pub hosts_up: usize,
     /// Now, by the leader's clock.
@@ -313,6 +318,29 @@ pub trait Kind: Sync {
 
     /// Whether a member may be stopped or restarted now, in an update or by an operator.
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait>;
+
+    /// Whether a member that is no longer wanted, because the service has fewer slots now, may leave.
+    fn may_retire(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        self.may_stop(service, member)
+    }
+
+    /// Work that must be done now and that this kind carries out itself: a cold start, a node to be made known.
+    ///
+    /// Asked whenever no operation holds the service, and between the steps of one that does. Observations may be some
+    /// seconds old, so a procedure begins by asking again what it relies on.
+    fn due(&self, _service: &ServiceFacts<'_>) -> Option<Procedure> {
+        None
+    }
+
+    /// The next step of a procedure, given the answers of its tasks so far by their labels, oldest first.
+    fn proceed(
+        &self,
+        _service: &ServiceFacts<'_>,
+        procedure: &Procedure,
+        _answers: &[(String, TaskOutcome)],
+    ) -> ProcedureStep {
+        ProcedureStep::Done(format!("this version does not know the procedure {}", procedure.name))
+    }
 
     /// Whether a lost member may be replaced on another host now.
     fn may_replace(&self, _service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {

@@ -38,8 +38,12 @@ pub fn drill(
     facts: &ServiceFacts<'_>,
     kind: &dyn Kind,
 ) -> Option<Advance> {
-    let Step::Drill(step) = turn.operation.step else { return None };
     let progress = turn.operation.drill.as_deref().cloned().unwrap_or_default();
+    let step = match turn.operation.step {
+        Step::Drill(step) => step,
+        // It was cancelled in the middle of a procedure.
+        _ => DrillStep::Observe,
+    };
     if turn.operation.cancel && step != DrillStep::CleanUp {
         return Some(clean_up(turn, progress, Some("cancelled by an operator".to_owned())));
     }

@@ -9,6 +9,7 @@ mod drill;
 mod expand;
 mod operate;
 mod place;
+mod procedure;
 mod publish;
 mod render;
 mod restart;
@@ -18,7 +19,11 @@ mod start;
 mod step;
 mod switchover;
 
+#[cfg(test)]
+pub use procedure::step_of;
 pub use start::may_start;
+#[cfg(test)]
+pub use step::Turn;
 
 use muster_model::ids::Name;
 use muster_model::time::Timestamp;
@@ -37,6 +42,7 @@ pub const ALL: &[(&str, Reconciler)] = &[
     ("render", render::render),
     ("bootstrap", bootstrap::bootstrap),
     ("start", start::start),
+    ("procedure", procedure::due),
     ("rollout", rollout::rollout),
     ("operate", operate::operate),
     ("publish", publish::publish),

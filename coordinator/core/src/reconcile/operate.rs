@@ -4,7 +4,7 @@ use muster_model::ids::MemberId;
 use muster_model::time::{Millis, Timestamp};
 
 use super::step::Turn;
-use super::{drill, restart, switchover};
+use super::{drill, procedure, restart, switchover};
 use crate::command::{Act, Advance, Command};
 use crate::draft::Source;
 use crate::facts::{kind_of, service_facts};
@@ -14,9 +14,17 @@ use crate::state::{OperationKind, Outcome, State, Step};
 /// At most one command per running operation.
 pub fn operate(state: &State, now: Timestamp) -> Vec<Command> {
     let running = state.operations.iter().filter(|(_, op)| op.outcome.is_none());
-    let awake = running.filter(|(_, op)| op.needs_operator.is_none() || op.cancel);
-    let turns = awake.map(|(id, operation)| Turn { state, id: *id, operation, now });
-    turns.filter_map(|turn| Some(turn_of(&turn)?.command())).collect()
+    let turns = running.map(|(id, operation)| Turn { state, id: *id, operation, now });
+    turns.filter_map(|turn| Some(next(&turn)?.command())).collect()
+}
+
+/// One that waits for an operator still lets its service be helped up.
+fn next(turn: &Turn<'_>) -> Option<Advance> {
+    if turn.operation.cancel {
+        return turn_of(turn);
+    }
+    let helped = procedure::interlude(turn);
+    if helped.is_some() || turn.operation.needs_operator.is_some() { helped } else { turn_of(turn) }
 }
 
 fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
@@ -28,6 +36,9 @@ fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
     let (Some(facts), Some(kind)) = (facts, service.and_then(kind_of)) else {
         return Some(turn.end(Outcome::Failed, "the service is gone"));
     };
+    if let (Step::Procedure { .. }, false) = (&turn.operation.step, turn.operation.cancel) {
+        return procedure::procedure(turn);
+    }
     if let OperationKind::Drill(spec) = &turn.operation.kind {
         return drill::drill(turn, spec, &facts, kind);
     }
@@ -43,7 +54,7 @@ fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
         (_, OperationKind::Update | OperationKind::Rollback) => update(turn, &facts, kind),
         (_, OperationKind::Switchover { to }) => switchover::switchover(turn, &facts, kind, *to),
         (_, OperationKind::Restart { .. }) => restart::restart(turn, &facts, kind),
-        (_, OperationKind::Remove | OperationKind::Drill(_)) => None,
+        (_, OperationKind::Remove | OperationKind::Drill(_) | OperationKind::Procedure(_)) => None,
     }
 }
 

@@ -71,7 +71,7 @@ fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Opt
         return None;
     }
     let facts = service_facts(state, name, now)?;
-    kind_of(service)?.may_stop(&facts, member).ok()?;
+    kind_of(service)?.may_retire(&facts, member).ok()?;
     Some(Act::Retire { member, why: format!("the service has {} slots now", layout.slots), destroy: false })
 }
 

@@ -14,7 +14,7 @@ use crate::state::{Member, Service, State};
 pub fn start(state: &State, now: Timestamp) -> Vec<Command> {
     let commands = state.services.keys().filter_map(|name| {
         let members = state.members_of(name);
-        let waiting = members.values().filter(|(_, member)| !member.started);
+        let waiting = members.values().filter(|(_, member)| !member.started && !member.parked);
         let ready = waiting.filter(|(_, member)| may_start(state, name, member, now).is_ok());
         let acts = ready.map(|(member, _)| Act::Start { member: *member }).collect();
         fenced(state, name, acts)

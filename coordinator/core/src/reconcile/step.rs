@@ -50,6 +50,7 @@ impl<'a> Turn<'a> {
             note: None,
             needs_operator: None,
             drill: None,
+            procedure: None,
             result: None,
             outcome: None,
             acts: Vec::new(),

@@ -69,6 +69,9 @@ pub struct Member {
     pub pending: Option<Rendering>,
     /// Its host plan says *run*.
     pub started: bool,
+    /// An operation stopped it; nothing starts it before that operation says so or ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
     /// Restarts asked for so far.
     pub restarts: u64,
     /// It was seen running with data: an empty directory is a loss from now on.

@@ -26,7 +26,7 @@ pub use operation::{
     TaskRow,
 };
 pub use security::{AuditEntry, AuditLog, Certificate, ClientRow, SecretRow, TokenRole, TokenRow};
-pub use service::{PREVIOUS_KEPT, Removal, Service, ServiceParent};
+pub use service::{PREVIOUS_KEPT, RECORD_LEN_MAX, RECORDS_MAX, Removal, Service, ServiceParent};
 
 /// Events kept; older ones are forgotten.
 pub const EVENTS_KEPT: usize = 2_000;

@@ -8,6 +8,7 @@ use muster_model::view::OperationState;
 use serde::{Deserialize, Serialize};
 
 use crate::drill::{DrillProgress, DrillSpec, DrillStep};
+use crate::kinds::{Procedure, ProcedureProgress};
 
 /// Tries of one step before an operator is asked.
 pub const ATTEMPTS_MAX: u32 = 5;
@@ -38,12 +39,14 @@ pub enum OperationKind {
     Remove,
     /// A fault with measured effect.
     Drill(Box<DrillSpec>),
+    /// Work that the service's kind carries out step by step.
+    Procedure(Procedure),
 }
 
 impl OperationKind {
     /// Its name, as operators write it.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Update => "update",
             Self::Rollback => "rollback",
@@ -51,6 +54,7 @@ impl OperationKind {
             Self::Restart { .. } => "restart",
             Self::Remove => "remove",
             Self::Drill(_) => "drill",
+            Self::Procedure(procedure) => &procedure.name,
         }
     }
 }
@@ -79,6 +83,19 @@ pub enum Step {
     Removing,
     /// A drill's steps.
     Drill(DrillStep),
+    /// Work of a kind, on its own or in the middle of another operation.
+    Procedure {
+        /// The service of the family that it is done to.
+        service: Name,
+        /// What is done.
+        procedure: Procedure,
+        /// The step that follows.
+        then: Box<Self>,
+        /// The deadline of that step.
+        until: Option<Timestamp>,
+        /// What the operation waited for an operator for, and waits for again afterwards.
+        paused: Option<NeedsOperator>,
+    },
 }
 
 /// How an operation ended.
@@ -131,6 +148,9 @@ pub struct Operation {
     pub needs_operator: Option<NeedsOperator>,
     /// Progress of a drill.
     pub drill: Option<Box<DrillProgress>>,
+    /// Progress of the procedure that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub procedure: Option<Box<ProcedureProgress>>,
     /// Who started it; `muster` = the platform itself.
     pub actor: String,
     /// When it began.

@@ -12,6 +12,10 @@ use crate::kinds::ChildOrder;
 /// Earlier specs kept for a rollback.
 pub const PREVIOUS_KEPT: usize = 10;
 
+/// Most facts that a kind records about one service, and the longest key or value in bytes.
+pub const RECORDS_MAX: usize = 64;
+pub const RECORD_LEN_MAX: usize = 1024;
+
 /// The service that brought this one along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceParent {
@@ -51,6 +55,9 @@ pub struct Service {
     pub rolled_back: Option<Revision>,
     /// On its way out.
     pub removing: Option<Removal>,
+    /// Facts that its kind recorded for good: a cluster's uuid, a deployment's id, an epoch.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub records: BTreeMap<String, String>,
     /// Last entry that changed anything that decisions about it read.
     pub version: LogIndex,
 }

@@ -8,6 +8,7 @@ mod liveness;
 mod loss;
 mod operations;
 mod plans;
+mod procedures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

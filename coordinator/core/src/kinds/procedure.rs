@@ -1,0 +1,65 @@
+//! Work that a kind carries out step by step, as data. What is stored is stored with its operation, so that a new
+//! leader goes on where the old one stopped. Decides nothing.
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::MemberId;
+use muster_model::observed::TaskOutcome;
+use serde::{Deserialize, Serialize};
+
+use crate::command::TaskDraft;
+
+/// A piece of work, as its kind named it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Procedure {
+    /// Its name, for operators and for the kind: `cold-start`, `forget-node`.
+    pub name: String,
+    /// Why it is done, in one sentence.
+    pub why: String,
+    /// What it was decided on; only the kind reads it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, String>,
+}
+
+/// The next step of a procedure.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProcedureStep {
+    /// Give this to the agent of the member's host. Its answer comes back under the label, also a refusal or a failure.
+    Task {
+        /// What the answer is called.
+        label: String,
+        /// The task.
+        task: TaskDraft,
+    },
+    /// Stop these members' containers, keep their data. They stay so until `Start`, or until the operation ends.
+    Stop(Vec<MemberId>),
+    /// Start these members.
+    Start(Vec<MemberId>),
+    /// Keep a fact about the service for good, in [`super::ServiceFacts::records`].
+    Record {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// Not yet, for this reason.
+    Wait(String),
+    /// It is done.
+    Done(String),
+    /// Only an operator can say how it goes on.
+    NeedsOperator {
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+/// How far a procedure is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProcedureProgress {
+    /// Label of the task that was given and not answered yet.
+    pub asked: Option<String>,
+    /// Answers by label, oldest first, bounded.
+    pub answers: Vec<(String, TaskOutcome)>,
+}
