@@ -29,7 +29,7 @@ pub enum ProcedureStep {
         /// What the answer is called.
         label: String,
         /// The task.
-        task: TaskDraft,
+        task: Box<TaskDraft>,
     },
     /// Stop these members' containers, keep their data. They stay so until `Start`, or until the operation ends.
     Stop(Vec<MemberId>),

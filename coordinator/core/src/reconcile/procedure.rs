@@ -110,7 +110,7 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
             let span = Millis(task.timeout_ms + ANSWER_SPAN.0);
             let progress = ProcedureProgress { asked: Some(label.clone()), ..progress };
             let next = turn.to(turn.operation.step.clone(), Some(span), label);
-            Some(Advance { procedure: Some(Box::new(progress)), ..next.with_task(task) })
+            Some(Advance { procedure: Some(Box::new(progress)), ..next.with_task(*task) })
         }
         ProcedureStep::Stop(members) => {
             let acts = acts(turn.state, &members, |row| row.started, |member| Act::Stop { member });

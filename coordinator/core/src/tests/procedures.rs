@@ -85,9 +85,9 @@ fn a_record_stays_and_is_bounded() {
 fn an_answer_comes_back_under_its_label_and_one_that_never_comes_is_not_known() {
     let (mut world, id) = with_procedure();
     let member = *world.state.members.keys().next().unwrap();
-    let task = TaskDraft { member, guard: None, what: TaskKind::FreeSpace, timeout_ms: 1_000 };
+    let task = Box::new(TaskDraft { member, guard: None, what: TaskKind::FreeSpace, timeout_ms: 1_000 });
     let asked = ProcedureStep::Task { label: "space".to_owned(), task };
-    assert!(play(&mut world, id, asked.clone()));
+    assert!(play(&mut world, id, asked));
     assert_eq!(operation(&world.state, id).procedure.as_ref().unwrap().asked.as_deref(), Some("space"));
     assert_eq!(world.state.tasks.len(), 1);
     // No answer: the leader waits, and then takes it as not known. The app's kind says that it is done.
@@ -118,6 +118,7 @@ fn an_answered_task_is_kept_with_its_outcome() {
     let (mut world, id) = with_procedure();
     let member = *world.state.members.keys().next().unwrap();
     let task = TaskDraft { member, guard: None, what: TaskKind::Kill { hold_ms: 0 }, timeout_ms: 1_000 };
+    let task = Box::new(task);
     assert!(play(&mut world, id, ProcedureStep::Task { label: "kill".to_owned(), task }));
     world.round();
     world.round();
