@@ -2,27 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde::Deserialize;
-
-use crate::engine::Server;
 
 /// The configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The engine, as the kind of the service is called.
+    /// The engine, by the name that [`crate::engine::servers`] knows.
     pub engine: String,
     /// Connection strings; one may name several servers.
     pub endpoints: Vec<String>,
-    /// Marks the rows of this writer.
+    /// Marks what this writer writes.
     pub run: String,
     /// The ledger.
     pub ledger: PathBuf,
     /// Where the status is served; absent = nowhere.
     #[serde(default)]
     pub listen: Option<String>,
-    /// Rows per second.
+    /// Writes per second.
     #[serde(default = "default_rate")]
     pub writes_per_second: u32,
     /// Ask nothing of a server but that it answers: it may be a replica.
@@ -43,18 +41,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The servers of all connection strings, in their order.
-    pub fn servers(&self) -> anyhow::Result<Vec<Server>> {
-        ensure!(self.engine == "postgres", "this writer does not know the engine `{}`", self.engine);
-        let mut servers = Vec::new();
-        for endpoint in &self.endpoints {
-            servers
-                .extend(Server::all_of(endpoint, self.any_server).context("a connection string is wrong")?);
-        }
-        Ok(servers)
-    }
-
-    /// The same for the server at `place` alone, with a ledger and rows of its own.
+    /// The same for the server at `place` alone, with a ledger and a run of its own.
     pub fn member_direct(mut self, place: usize) -> anyhow::Result<Self> {
         self.any_server = true;
         let count = self.endpoints.len();
@@ -72,6 +59,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::servers;
 
     fn config(json: &str) -> anyhow::Result<Config> {
         let dir = tempfile::tempdir()?;
@@ -85,8 +73,8 @@ mod tests {
 
     #[test]
     fn one_string_can_name_several_servers() {
-        let servers = config(GOOD).unwrap().servers().unwrap();
-        let labels: Vec<&str> = servers.iter().map(|server| server.label.as_str()).collect();
+        let servers = servers(&config(GOOD).unwrap()).unwrap();
+        let labels: Vec<&str> = servers.iter().map(|server| server.label()).collect();
         assert_eq!(labels, ["10.0.0.1:5000", "10.0.0.2:5001"]);
     }
 
@@ -99,8 +87,8 @@ mod tests {
         ] {
             assert!(config(&GOOD.replace(from, to)).is_err(), "{to}");
         }
-        assert!(config(&GOOD.replace("\"postgres\"", "\"oracle\"")).unwrap().servers().is_err());
-        assert!(config(&GOOD.replace("10.0.0.1:5000", ":x")).unwrap().servers().is_err());
+        assert!(servers(&config(&GOOD.replace("\"postgres\"", "\"oracle\"")).unwrap()).is_err());
+        assert!(servers(&config(&GOOD.replace("10.0.0.1:5000", ":x")).unwrap()).is_err());
     }
 
     #[test]

@@ -7,20 +7,21 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Outcome, Row};
+use crate::engine::{Item, Outcome};
 
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    Sent { seq: u64, key: String, hash: String, endpoint: String, at: u64 },
+    Sent { seq: u64, key: String, value: String, endpoint: String, at: u64 },
     Answer { seq: u64, at: u64, unknown: Option<String> },
 }
 
-/// One row as the ledger knows it.
+/// One item as the ledger knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    pub hash: String,
+    pub key: String,
+    pub value: String,
     pub endpoint: String,
     /// Milliseconds since 1970.
     pub sent_at: u64,
@@ -29,13 +30,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What was sent.
+    pub fn item(&self, seq: u64) -> Item {
+        Item { seq, key: self.key.clone(), value: self.value.clone() }
+    }
+
     /// When it was acknowledged.
     pub fn acked_at(&self) -> Option<u64> {
         self.answer.as_ref().filter(|(_, unknown)| unknown.is_none()).map(|(at, _)| *at)
     }
 }
 
-/// The rows of a ledger by number.
+/// The items of a ledger by number.
 pub type Entries = BTreeMap<u64, Entry>;
 
 /// Reads a ledger; a torn last line (the writer was killed in it) does not count.
@@ -46,15 +52,15 @@ pub fn read(path: &Path) -> io::Result<Entries> {
     Ok(parse(&std::fs::read_to_string(path)?)?.0)
 }
 
-/// The rows, and the length of the part that is good.
+/// The items, and the length of the part that is good.
 fn parse(text: &str) -> io::Result<(Entries, usize)> {
     let mut entries = Entries::new();
     let mut good = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let Some(whole) = line.strip_suffix('\n') else { break };
         match serde_json::from_str(whole) {
-            Ok(Line::Sent { seq, hash, endpoint, at, .. }) => {
-                entries.insert(seq, Entry { hash, endpoint, sent_at: at, answer: None });
+            Ok(Line::Sent { seq, key, value, endpoint, at }) => {
+                entries.insert(seq, Entry { key, value, endpoint, sent_at: at, answer: None });
             }
             Ok(Line::Answer { seq, at, unknown }) => {
                 if let Some(entry) = entries.get_mut(&seq) {
@@ -77,7 +83,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens or makes it, and says which row was the last.
+    /// Opens or makes it, and says which item was the last.
     pub fn open(path: &Path) -> io::Result<(Self, u64)> {
         let (entries, good) = match std::fs::read_to_string(path) {
             Ok(text) => parse(&text)?,
@@ -89,10 +95,10 @@ impl Ledger {
         Ok((Self { file }, entries.keys().next_back().copied().unwrap_or(0)))
     }
 
-    /// Notes a row that is about to be sent.
-    pub fn sent(&mut self, row: &Row, endpoint: &str, at: u64) -> io::Result<()> {
-        let Row { seq, key, hash } = row.clone();
-        self.append(&Line::Sent { seq, key, hash, endpoint: endpoint.to_owned(), at })
+    /// Notes an item that is about to be sent.
+    pub fn sent(&mut self, item: &Item, endpoint: &str, at: u64) -> io::Result<()> {
+        let Item { seq, key, value } = item.clone();
+        self.append(&Line::Sent { seq, key, value, endpoint: endpoint.to_owned(), at })
     }
 
     /// Notes an answer; on disk when this returns.
@@ -116,8 +122,8 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn row(seq: u64) -> Row {
-        Row { seq, key: format!("r/{seq}"), hash: format!("h{seq}") }
+    fn item(seq: u64) -> Item {
+        Item { seq, key: format!("r/{seq}"), value: format!("h{seq}") }
     }
 
     #[test]
@@ -127,7 +133,7 @@ mod tests {
         let (mut ledger, last) = Ledger::open(&path).unwrap();
         assert_eq!(last, 0);
         for seq in 1..=3 {
-            ledger.sent(&row(seq), "a:1", 10 * seq).unwrap();
+            ledger.sent(&item(seq), "a:1", 10 * seq).unwrap();
         }
         ledger.answered(1, &Outcome::Acked, 12).unwrap();
         ledger.answered(2, &Outcome::Unknown("closed".to_owned()), 25).unwrap();
@@ -142,7 +148,7 @@ mod tests {
         assert_eq!(entries[&3].answer, None);
         let (mut ledger, last) = Ledger::open(&path).unwrap();
         assert_eq!(last, 3);
-        ledger.sent(&row(4), "b:1", 50).unwrap();
+        ledger.sent(&item(4), "b:1", 50).unwrap();
         assert_eq!(read(&path).unwrap().len(), 4);
     }
 

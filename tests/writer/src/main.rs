@@ -1,4 +1,4 @@
-//! A drill's writer: sends rows, keeps a ledger, verifies it. Only reads the command line; decides nothing.
+//! A drill's writer: sends rows, keys or objects, keeps a ledger, verifies it. Only reads the command line; decides nothing.
 
 mod config;
 mod engine;
@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 
-/// Writes rows to a database, remembers what was acknowledged, and compares afterwards.
+/// Writes rows, keys or objects to a service, remembers what was acknowledged, and compares afterwards.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -40,7 +40,7 @@ enum Verb {
         #[command(flatten)]
         which: Which,
     },
-    /// Reads every row back and prints what became of the acknowledged ones, as JSON.
+    /// Reads everything back and prints what became of the acknowledged writes, as JSON.
     Verify {
         #[command(flatten)]
         which: Which,

@@ -1,4 +1,4 @@
-//! The writing itself: one row after the other at a steady rate, reconnecting at once, never repeating a row.
+//! The writing itself: one item after the other at a steady rate, reconnecting at once, never repeating one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Config;
-use crate::engine::{Engine, Outcome, Row, Session};
+use crate::engine::{self, Engine, Item, Outcome, Session};
 use crate::ledger::Ledger;
 use crate::status::Status;
 
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(20);
 /// # Errors
 /// The configuration or the ledger is of no use; nothing that a server does is an error here.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let servers = config.servers()?;
+    let servers = engine::servers(config)?;
     let status = Status::new();
     let (ledger, last) = Ledger::open(&config.ledger).context("the ledger")?;
     let listener = match &config.listen {
@@ -45,22 +45,22 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// The row of this number.
-pub fn row(run: &str, seq: u64) -> Row {
+/// The item of this number.
+fn item(run: &str, seq: u64) -> Item {
     let key = format!("{run}/{seq}");
-    let hash = hex::encode(&Sha256::digest(key.as_bytes())[..8]);
-    Row { seq, key, hash }
+    let value = hex::encode(&Sha256::digest(key.as_bytes())[..8]);
+    Item { seq, key, value }
 }
 
-struct Writer<'a, E> {
+struct Writer<'a> {
     config: &'a Config,
-    servers: Vec<E>,
+    servers: Vec<Box<dyn Engine>>,
     status: &'a Status,
     ledger: Ledger,
     seq: u64,
 }
 
-impl<E: Engine> Writer<'_, E> {
+impl Writer<'_> {
     async fn write(mut self) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / self.config.writes_per_second);
         // After a gap it goes on at its rate, instead of catching up.
@@ -74,7 +74,7 @@ impl<E: Engine> Writer<'_, E> {
     }
 
     /// A session with the first server that gives one, beginning with the one at `first`.
-    async fn connect(&self, first: usize) -> (E::Session, usize) {
+    async fn connect(&self, first: usize) -> (Box<dyn Session>, usize) {
         loop {
             for offset in 0..self.servers.len() {
                 let server = (first + offset) % self.servers.len();
@@ -89,20 +89,20 @@ impl<E: Engine> Writer<'_, E> {
     /// Writes until an answer is not an acknowledgement.
     async fn write_to(
         &mut self,
-        mut session: E::Session,
+        mut session: Box<dyn Session>,
         server: usize,
         ticks: &mut tokio::time::Interval,
     ) -> anyhow::Result<()> {
         loop {
             ticks.tick().await;
             self.seq += 1;
-            let row = row(&self.config.run, self.seq);
+            let item = item(&self.config.run, self.seq);
             self.ledger
-                .sent(&row, self.servers[server].label(), self.status.now_ms())
+                .sent(&item, self.servers[server].label(), self.status.now_ms())
                 .context("the ledger")?;
-            let outcome = session.insert(&self.config.run, &row).await;
+            let outcome = session.write(&self.config.run, &item).await;
             let at = self.status.now_ms();
-            self.ledger.answered(row.seq, &outcome, at).context("the ledger")?;
+            self.ledger.answered(item.seq, &outcome, at).context("the ledger")?;
             self.status.count(outcome == Outcome::Acked, at);
             if outcome != Outcome::Acked {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! What became of the acknowledged rows, and how long there were none: the ledger against what is there.
+//! What became of the acknowledged items, and how long there were none: the ledger against what is there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,50 +7,51 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::engine::{Engine, Session};
+use crate::engine::{self, Item};
 use crate::ledger::{self, Entries};
 use crate::status::GAP_MS;
 
 /// Lists are cut here: the whole answer must fit into the 4 KiB that an agent passes on.
 const LIST_MAX: usize = 20;
-/// Rows of a sample, in bytes.
+/// Items of a sample, in bytes.
 const SAMPLES_LEN_MAX: usize = 3_900;
-/// Tries to read the rows back, half a second apart.
+/// Tries to read the items back, half a second apart.
 const TRIES: usize = 60;
 
-/// Reads every row back and compares.
+/// Reads every item back and compares.
 ///
 /// # Errors
-/// The ledger cannot be read, or no server gives the rows for half a minute.
+/// The ledger cannot be read, or no server gives the items for half a minute.
 pub async fn verify(config: &Config) -> anyhow::Result<Value> {
-    // First the ledger, then the rows: what is acknowledged here must be there.
+    // First the ledger, then the items: what is acknowledged here must be there.
     let entries = ledger::read(&config.ledger).context("the ledger")?;
-    let present = read_back(config).await?;
+    let items: Vec<Item> = entries.iter().map(|(seq, entry)| entry.item(*seq)).collect();
+    let present = read_back(config, &items).await?;
     Ok(compare(&entries, &present))
 }
 
-async fn read_back(config: &Config) -> anyhow::Result<BTreeMap<u64, String>> {
-    let servers = config.servers()?;
+async fn read_back(config: &Config, items: &[Item]) -> anyhow::Result<BTreeMap<u64, String>> {
+    let servers = engine::servers(config)?;
     let mut last = String::new();
     for attempt in 0..TRIES {
         let read = async {
             let mut session = servers[attempt % servers.len()].connect().await?;
-            session.rows(&config.run).await
+            session.present(&config.run, items).await
         };
         match read.await {
-            Ok(rows) => return Ok(rows),
+            Ok(present) => return Ok(present),
             Err(why) => last = why,
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    bail!("the rows cannot be read back: {last}")
+    bail!("the items cannot be read back: {last}")
 }
 
 fn compare(entries: &Entries, present: &BTreeMap<u64, String>) -> Value {
     let acked = || entries.iter().filter(|(_, entry)| entry.acked_at().is_some());
-    let kept = |seq: &u64, hash: &String| present.get(seq) == Some(hash);
+    let kept = |seq: &u64, value: &String| present.get(seq) == Some(value);
     let lost: Vec<u64> =
-        acked().filter(|(seq, entry)| !kept(seq, &entry.hash)).map(|(seq, _)| *seq).collect();
+        acked().filter(|(seq, entry)| !kept(seq, &entry.value)).map(|(seq, _)| *seq).collect();
     let unknown = || entries.iter().filter(|(_, entry)| entry.acked_at().is_none());
     let mut acks: Vec<u64> = acked().filter_map(|(_, entry)| entry.acked_at()).collect();
     acks.sort_unstable();
@@ -70,7 +71,7 @@ fn compare(entries: &Entries, present: &BTreeMap<u64, String>) -> Value {
         "lost": lost.len(),
         "acked_lost": lost.iter().take(LIST_MAX).collect::<Vec<_>>(),
         "acked_lost_count": lost.len(),
-        "unacknowledged_present": unknown().filter(|(seq, entry)| kept(seq, &entry.hash)).count(),
+        "unacknowledged_present": unknown().filter(|(seq, entry)| kept(seq, &entry.value)).count(),
         "gaps": gaps.iter().map(|(from, to)| json!({"from_ms": from, "to_ms": to, "ms": to - from})).collect::<Vec<_>>(),
         "gap_count": gap_count,
         "max_gap_ms": longest,
@@ -81,7 +82,7 @@ fn compare(entries: &Entries, present: &BTreeMap<u64, String>) -> Value {
     })
 }
 
-/// Rows of the ledger from `from` on: `[seq, sent_ms, answered_ms, unknown_why, endpoint]`; `next` goes on after them.
+/// Items of the ledger from `from` on: `[seq, sent_ms, answered_ms, unknown_why, endpoint]`; `next` goes on after them.
 ///
 /// # Errors
 /// The ledger cannot be read.
@@ -119,7 +120,8 @@ mod tests {
 
     fn entry(at: u64, unknown: Option<&str>) -> Entry {
         Entry {
-            hash: "h".to_owned(),
+            key: "k".to_owned(),
+            value: "h".to_owned(),
             endpoint: "a:5000".to_owned(),
             sent_at: at - 1,
             answer: Some((at, unknown.map(str::to_owned))),

@@ -112,7 +112,7 @@ fn acknowledged_rows_survive_a_crash_and_a_missing_one_is_found() {
     assert_eq!(result["lost"], 0, "{result}");
     assert!(result["gap_count"].as_u64().unwrap() >= 1, "{result}");
     // What the ledger says was acknowledged and is not there must be told.
-    let forged = "{\"sent\":{\"seq\":900000,\"key\":\"k\",\"hash\":\"h\",\"endpoint\":\"e\",\"at\":1}}\n\
+    let forged = "{\"sent\":{\"seq\":900000,\"key\":\"k\",\"value\":\"h\",\"endpoint\":\"e\",\"at\":1}}\n\
                   {\"answer\":{\"seq\":900000,\"at\":2,\"unknown\":null}}\n";
     let before = fs::read_to_string(&ledger).unwrap();
     fs::write(&ledger, before + forged).unwrap();

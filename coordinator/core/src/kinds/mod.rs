@@ -268,6 +268,14 @@ pub struct Endpoint {
     pub url: String,
 }
 
+/// How a drill's writer writes to a service; it calls the engines so too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriterEngine {
+    /// Rows of PostgreSQL.
+    Postgres,
+}
+
 /// One kind of service.
 pub trait Kind: Sync {
     /// `postgres`, `app`, ...
@@ -371,5 +379,10 @@ pub trait Kind: Sync {
         _user: Option<&str>,
     ) -> Vec<Endpoint> {
         Vec::new()
+    }
+
+    /// How a drill's writer writes through the endpoint of role `write`; absent = drills cannot be run on this kind.
+    fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {
+        None
     }
 }

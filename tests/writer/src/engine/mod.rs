@@ -1,21 +1,23 @@
-//! What a writer needs of an engine: connect, insert one row, read rows back. One implementation per engine.
+//! What a writer needs of an engine: connect, write one value, say which are there. One file per engine, one line in [`servers`].
 
 mod postgres;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 
-pub use self::postgres::Server;
+use anyhow::bail;
+use async_trait::async_trait;
 
-/// A row to be written.
+use crate::config::Config;
+
+/// One value to be written: a row, a key or an object, as the engine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct Item {
     /// Its number in this run, from 1.
     pub seq: u64,
-    /// Its key.
+    /// Its key: the run and the number.
     pub key: String,
-    /// Hash of its value; also the value.
-    pub hash: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// How a write ended, as far as the writer can know.
@@ -28,22 +30,33 @@ pub enum Outcome {
 }
 
 /// One server of a service.
+#[async_trait(?Send)]
 pub trait Engine {
-    /// An open connection to it.
-    type Session: Session;
-
     /// Its address, for the ledger.
     fn label(&self) -> &str;
 
-    /// Connects within a second or so, and makes sure that the table is there if it can.
-    fn connect(&self) -> impl Future<Output = Result<Self::Session, String>>;
+    /// Connects within a second or so, and makes sure that there is a place to write to, if it can.
+    async fn connect(&self) -> Result<Box<dyn Session>, String>;
 }
 
 /// An open connection.
+#[async_trait(?Send)]
 pub trait Session {
-    /// Writes one row on its own, within two seconds. After [`Outcome::Unknown`] the connection is of no use.
-    fn insert(&mut self, run: &str, row: &Row) -> impl Future<Output = Outcome>;
+    /// Writes one item on its own, within two seconds. After [`Outcome::Unknown`] the connection is of no use.
+    async fn write(&mut self, run: &str, item: &Item) -> Outcome;
 
-    /// All rows of a run that are there: number and hash.
-    fn rows(&mut self, run: &str) -> impl Future<Output = Result<BTreeMap<u64, String>, String>>;
+    /// Number and value of the items of a run that are there. Those of `items` were sent, perhaps not all of them; an
+    /// engine that can list a run need not ask for each.
+    async fn present(&mut self, run: &str, items: &[Item]) -> Result<BTreeMap<u64, String>, String>;
+}
+
+/// The servers that the configuration names, in their order.
+///
+/// # Errors
+/// The engine is unknown, or a connection string is wrong.
+pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
+    match config.engine.as_str() {
+        "postgres" => postgres::servers(config),
+        other => bail!("this writer does not know the engine `{other}`"),
+    }
 }

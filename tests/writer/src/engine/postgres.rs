@@ -5,13 +5,16 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket, Statement};
 
-use super::{Engine, Outcome, Row, Session};
+use super::{Engine, Item, Outcome, Session};
+use crate::config::Config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Connecting and the questions after it.
@@ -28,17 +31,26 @@ const SELECT: &str = "SELECT seq, hash FROM muster_drill WHERE run = $1";
 /// loses it. The statement itself ends as if all were well.
 const NOT_REPLICATED: &str = "might not have been replicated";
 
+/// The servers of all connection strings.
+pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
+    let mut servers: Vec<Box<dyn Engine>> = Vec::new();
+    for endpoint in &config.endpoints {
+        let named = Server::all_of(endpoint, config.any_server).context("a connection string is wrong")?;
+        servers.extend(named.into_iter().map(|server| Box::new(server) as Box<dyn Engine>));
+    }
+    Ok(servers)
+}
+
 /// One server.
 #[derive(Debug, Clone)]
-pub struct Server {
-    /// Its address and port.
-    pub label: String,
+struct Server {
+    label: String,
     config: tokio_postgres::Config,
 }
 
 impl Server {
     /// The servers that a connection string names; each is tried on its own, with short timeouts.
-    pub fn all_of(url: &str, any: bool) -> anyhow::Result<Vec<Self>> {
+    fn all_of(url: &str, any: bool) -> anyhow::Result<Vec<Self>> {
         let all: tokio_postgres::Config = url.parse()?;
         let (hosts, ports) = (all.get_hosts(), all.get_ports());
         let mut servers = Vec::new();
@@ -71,21 +83,20 @@ impl Server {
     }
 }
 
+#[async_trait(?Send)]
 impl Engine for Server {
-    type Session = PostgresSession;
-
     fn label(&self) -> &str {
         &self.label
     }
 
-    async fn connect(&self) -> Result<PostgresSession, String> {
+    async fn connect(&self) -> Result<Box<dyn Session>, String> {
         let ready = async {
             let (client, connection) = self.config.connect(NoTls).await.map_err(|error| told(&error))?;
             let mut wire = Wire { connection, warned: false };
             // Fails on a replica; there an insert fails too, and says why.
             let _ = wire.drive(client.batch_execute(TABLE)).await;
             let insert = wire.drive(client.prepare(INSERT)).await?;
-            Ok(PostgresSession { client, wire, insert })
+            Ok(Box::new(PostgresSession { client, wire, insert }) as Box<dyn Session>)
         };
         match timeout(READY_TIMEOUT, ready).await {
             Ok(result) => result,
@@ -124,18 +135,19 @@ impl Wire {
 }
 
 /// An open connection.
-pub struct PostgresSession {
+struct PostgresSession {
     client: Client,
     wire: Wire,
     insert: Statement,
 }
 
+#[async_trait(?Send)]
 impl Session for PostgresSession {
-    async fn insert(&mut self, run: &str, row: &Row) -> Outcome {
-        let seq = row.seq as i64;
+    async fn write(&mut self, run: &str, item: &Item) -> Outcome {
+        let seq = item.seq as i64;
         self.wire.warned = false;
         let insert = async {
-            let values: [&(dyn ToSql + Sync); 4] = [&run, &seq, &row.key, &row.hash];
+            let values: [&(dyn ToSql + Sync); 4] = [&run, &seq, &item.key, &item.value];
             self.wire.drive(self.client.execute(&self.insert, &values)).await
         };
         match timeout(INSERT_TIMEOUT, insert).await {
@@ -147,7 +159,7 @@ impl Session for PostgresSession {
         }
     }
 
-    async fn rows(&mut self, run: &str) -> Result<BTreeMap<u64, String>, String> {
+    async fn present(&mut self, run: &str, _items: &[Item]) -> Result<BTreeMap<u64, String>, String> {
         let values: [&(dyn ToSql + Sync); 1] = [&run];
         let query = self.wire.drive(self.client.query(SELECT, &values));
         let rows =

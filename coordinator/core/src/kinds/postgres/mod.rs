@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use self::settings::{Mode, Settings};
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed,
-    ServiceFacts, Survivability, UpdateStep, Wait, haproxy, parts,
+    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, haproxy, parts,
 };
 
 /// Clients and replication.
@@ -197,5 +197,9 @@ impl Kind for Postgres {
                 endpoint("read", url(peers, PORT, "any")),
             ],
         }
+    }
+
+    fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {
+        Some(WriterEngine::Postgres)
     }
 }

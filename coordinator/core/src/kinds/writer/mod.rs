@@ -61,12 +61,13 @@ impl Settings {
 
 fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
     let target = settings.target.as_ref().and_then(|name| context.uses.get_key_value(name));
-    let endpoints = target.and_then(|(name, used)| {
-        Some(kind(used.spec.kind.as_str())?.endpoints(name, used.spec, &used.peers, &used.children, None))
-    });
-    let write = endpoints.into_iter().flatten().find(|endpoint| endpoint.role == "write").map(|end| end.url);
+    let known = target.and_then(|(name, used)| Some((name, used, kind(used.spec.kind.as_str())?)));
+    let endpoints = known
+        .map(|(name, used, kind)| kind.endpoints(name, used.spec, &used.peers, &used.children, None))
+        .unwrap_or_default();
+    let write = endpoints.into_iter().find(|endpoint| endpoint.role == "write").map(|end| end.url);
     let config = json!({
-        "engine": target.map(|(_, used)| &used.spec.kind),
+        "engine": known.and_then(|(_, used, kind)| kind.writer(used.spec)),
         "endpoints": write.into_iter().collect::<Vec<String>>(),
         "run": format!("{}-{}", context.service, context.me.member),
         "ledger": "/data/ledger",
