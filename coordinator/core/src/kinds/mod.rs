@@ -29,6 +29,8 @@ use muster_model::time::Timestamp;
 use muster_model::view::Health;
 use serde::{Deserialize, Serialize};
 
+use haproxy::front::Front;
+
 /// Every kind, by name.
 pub static ALL: [&dyn Kind; 5] =
     [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
@@ -364,6 +366,11 @@ pub trait Kind: Sync {
     fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {
         let leads = |m: &&MemberFacts| m.seen.as_ref().is_some_and(|s| s.role.as_deref() == Some("leader"));
         service.members.iter().find(leads).map(|m| m.slot)
+    }
+
+    /// What a `haproxy` child serves in front of these members.
+    fn front(&self, _name: &Name, _spec: &ServiceSpec, _members: &[Peer]) -> Front {
+        Front::default()
     }
 
     /// Which losses stop what.

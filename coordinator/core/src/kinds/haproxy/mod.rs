@@ -1,5 +1,6 @@
-//! HAProxy in front of a `postgres` service: two stable addresses, of which each finds the leader by itself.
+//! HAProxy in front of another service: stable addresses that find the members that serve. What they are is the owner's.
 
+pub mod front;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,9 @@ use super::{
 
 /// The image if the spec names none.
 pub const IMAGE: &str = "muster/haproxy:2.6";
-/// Leads to the leader.
-pub const WRITE_PORT: u16 = 5000;
-/// Leads to replicas that stream.
-pub const READ_PORT: u16 = 5001;
+
+/// Longest of its own words about its write path that are shown.
+const DETAIL_MAX: usize = 40;
 
 /// The kind `haproxy`.
 pub struct Haproxy;
@@ -54,7 +54,7 @@ impl Kind for Haproxy {
             name,
             platform,
             "haproxy",
-            "a `postgres` service brings its own",
+            "a service that needs one brings its own",
         ));
         problems
     }
@@ -77,7 +77,7 @@ impl Kind for Haproxy {
         render::render(context, &Settings::read(context.spec, None).0)
     }
 
-    /// Ready = it works; whether there is a leader behind it is its owner's health, and holds up no update of it.
+    /// Ready = it works; whether anybody serves behind it is its owner's health, and holds up no update of it.
     fn interpret(&self, _spec: &ServiceSpec, status: &MemberStatus) -> Observed {
         let mut seen = parts::observed(status);
         if !seen.running {
@@ -87,8 +87,10 @@ impl Kind for Haproxy {
         seen.ready = ok("alive") == Some(true);
         seen.caught_up = seen.ready;
         seen.writes = ok("write");
-        if seen.ready && seen.writes == Some(false) {
-            seen.detail = "sees no leader".to_owned();
+        if let Some(answer) = parts::answer(status, "write").filter(|answer| seen.ready && !answer.ok) {
+            let words: String =
+                answer.body.chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ').collect();
+            seen.detail = format!("sees {}", words.get(..DETAIL_MAX).unwrap_or(&words));
         }
         seen
     }

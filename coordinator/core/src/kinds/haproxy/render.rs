@@ -1,13 +1,14 @@
-//! A proxy's container: the owner's members as servers, checked through their REST port. Decides nothing.
+//! A proxy's container: the listeners that the owner's kind wants. Decides nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use muster_model::ids::Name;
 use muster_model::network::Audience;
 use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds};
 
-use super::{READ_PORT, Settings, WRITE_PORT};
-use crate::kinds::{Peer, RenderContext, parts, postgres};
+use super::Settings;
+use super::front::{Check, Front, Listener, Mode, Server, Vital};
+use crate::kinds::{RenderContext, kind, parts};
 
 const TEMPLATE: &str = include_str!("haproxy.cfg");
 const HEALTH_PORT: u16 = 8404;
@@ -18,6 +19,7 @@ pub const LIMITS: Limits =
     Limits { memory_bytes: 128 * parts::MIB, cpu_millis: 0, pids: 100, shm_bytes: 16 * parts::MIB };
 
 pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
+    let front = front(context);
     let ask = |path: &str| Ask::Http(parts::http("GET", HEALTH_PORT, path));
     // Its first process is the master; it checks the new file and keeps the old processes if that is bad.
     let reload =
@@ -30,7 +32,7 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
         user: USER,
         files: vec![parts::file(
             "/muster/haproxy.cfg",
-            config(context, &settings.network),
+            config(&front),
             0o444,
             OnChange::Reload("reload".to_owned()),
         )],
@@ -39,11 +41,12 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
         limits: parts::limits(context.spec, &LIMITS),
         capabilities: Vec::new(),
         stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 10_000 },
-        ports: vec![
-            parts::port(WRITE_PORT, Audience::Network),
-            parts::port(READ_PORT, Audience::Network),
-            parts::port(HEALTH_PORT, Audience::Members),
-        ],
+        ports: front
+            .listeners
+            .iter()
+            .map(|listener| parts::port(listener.port, Audience::Network))
+            .chain([parts::port(HEALTH_PORT, Audience::Members)])
+            .collect(),
         probes: vec![
             parts::probe("alive", 1_000, 1_000, ask("/alive")),
             parts::probe("write", 2_000, 1_000, ask("/write")),
@@ -54,16 +57,58 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
     }
 }
 
-fn config(context: &RenderContext<'_>, network: &Name) -> String {
-    let owner = context.owner.map(|(name, _, peers)| (name, peers));
-    let server = |name: &Name, peer: &Peer| {
-        let member = postgres::member_name(name, peer.slot, peer.member);
-        let address = parts::address(peer, network);
-        format!("    server {member} {address}:{} check port {}", postgres::PORT, postgres::REST_PORT)
-    };
-    let servers: Vec<String> = owner
-        .into_iter()
-        .flat_map(|(name, peers)| peers.iter().map(move |peer| server(name, peer)))
-        .collect();
-    TEMPLATE.replace("@SERVERS@", &servers.join("\n"))
+/// What the owner's kind wants; nothing if there is no owner, or it wants no proxy.
+fn front(context: &RenderContext<'_>) -> Front {
+    let Some((name, spec, members)) = context.owner else { return Front::default() };
+    kind(spec.kind.as_str()).map(|kind| kind.front(name, spec, members)).unwrap_or_default()
+}
+
+fn config(front: &Front) -> String {
+    let listeners: String = front.listeners.iter().map(listener).collect();
+    TEMPLATE
+        .replace("@VITAL@", &front.vital.map(vital).unwrap_or_default())
+        .replace("@LISTENERS@", &listeners)
+}
+
+fn vital(vital: Vital) -> String {
+    let Vital { listener, stands, fails } = vital;
+    let answer = "    http-request return";
+    let text = "content-type text/plain string";
+    format!(
+        "{answer} status 200 {text} \"{stands}\" if {{ path /write }} {{ nbsrv({listener}) gt 0 }}\n\
+         {answer} status 503 {text} \"{fails}\" if {{ path /write }}\n"
+    )
+}
+
+fn listener(listener: &Listener) -> String {
+    let mut text = format!("\n# {}\nlisten {}\n", listener.note, listener.name);
+    let mut lines = vec![format!("bind *:{}", listener.port)];
+    if listener.mode == Mode::Http {
+        lines.push("mode http".to_owned());
+    }
+    lines.extend(listener.options.iter().cloned());
+    match &listener.check {
+        Check::Http { method, uri } => lines.extend([
+            "option httpchk".to_owned(),
+            format!("http-check send meth {method} uri {uri}"),
+            "http-check expect status 200".to_owned(),
+        ]),
+        Check::Lines(check) => lines.extend(check.iter().cloned()),
+    }
+    lines.extend(listener.servers.iter().map(server));
+    for line in lines {
+        let _ = writeln!(text, "    {line}");
+    }
+    text
+}
+
+fn server(server: &Server) -> String {
+    let mut line = format!("server {} {}:{} check", server.name, server.address, server.port);
+    if let Some(port) = server.check_port {
+        let _ = write!(line, " port {port}");
+    }
+    if !server.options.is_empty() {
+        let _ = write!(line, " {}", server.options);
+    }
+    line
 }

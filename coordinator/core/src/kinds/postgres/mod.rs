@@ -19,15 +19,20 @@ use muster_model::view::Health;
 use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
+use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed,
-    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, haproxy, parts,
+    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 
 /// Clients and replication.
 pub const PORT: u16 = 5432;
 /// Patroni's REST API.
 pub const REST_PORT: u16 = 8008;
+/// Port of the proxies that leads to the leader.
+const WRITE_PORT: u16 = 5000;
+/// Port of the proxies that leads to replicas that stream.
+const READ_PORT: u16 = 5001;
 const PROXIES: u32 = 2;
 
 /// What a member calls itself in Patroni. Contains the member's number: a replaced member that comes back late
@@ -151,6 +156,43 @@ impl Kind for Postgres {
         decide::leader(service).map(|member| member.slot)
     }
 
+    fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
+        let network = Settings::of(spec).network;
+        let server = |peer: &Peer| Server {
+            name: member_name(name, peer.slot, peer.member),
+            address: parts::address(peer, &network),
+            port: PORT,
+            check_port: Some(REST_PORT),
+            options: "",
+        };
+        let listener = |name, port, note, options, uri| Listener {
+            name,
+            port,
+            mode: ProxyMode::Tcp,
+            note,
+            options,
+            check: Check::Http { method: "OPTIONS", uri },
+            servers: members.iter().map(server).collect(),
+        };
+        let (write, read) = (
+            "Only the holder of the lock answers 200 here.",
+            "Never plain /replica: that is 200 also for a replica that does not stream.",
+        );
+        Front {
+            listeners: vec![
+                listener("write", WRITE_PORT, write, Vec::new(), "/primary"),
+                listener(
+                    "read",
+                    READ_PORT,
+                    read,
+                    vec!["balance leastconn".to_owned()],
+                    "/replica?lag=16MB&replication_state=streaming",
+                ),
+            ],
+            vital: Some(Vital { listener: "write", stands: "leader", fails: "no leader" }),
+        }
+    }
+
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
         decide::survivability(service, &Settings::of(service.spec))
     }
@@ -189,8 +231,8 @@ impl Kind for Postgres {
         let endpoint = |role: &str, url: String| Endpoint { role: role.to_owned(), url };
         match children.get(&parts::known_name("proxy")) {
             Some(proxies) => vec![
-                endpoint("write", url(proxies, haproxy::WRITE_PORT, "read-write")),
-                endpoint("read", url(proxies, haproxy::READ_PORT, "any")),
+                endpoint("write", url(proxies, WRITE_PORT, "read-write")),
+                endpoint("read", url(proxies, READ_PORT, "any")),
             ],
             None => vec![
                 endpoint("write", url(peers, PORT, "read-write")),

@@ -1,0 +1,80 @@
+//! What stands in front of a service, as the service's own kind says it: listeners, their servers and checks. Plain data.
+
+use std::net::Ipv4Addr;
+
+/// Everything that the proxies of one service serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Front {
+    /// The addresses that clients use.
+    pub listeners: Vec<Listener>,
+    /// What the proxy answers for its owner's write path.
+    pub vital: Option<Vital>,
+}
+
+/// The write path as seen from a proxy: it stands while `listener` has a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vital {
+    /// Name of the listener.
+    pub listener: &'static str,
+    /// Answer while it has a server.
+    pub stands: &'static str,
+    /// Answer while it has none; shown to operators as `sees ...`.
+    pub fails: &'static str,
+}
+
+/// One address that clients use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, unique in the front.
+    pub name: &'static str,
+    /// Its port.
+    pub port: u16,
+    /// What it understands of the traffic.
+    pub mode: Mode,
+    /// Why it is as it is, for whoever reads the file; one line.
+    pub note: &'static str,
+    /// Lines of the proxy's own language, before the check.
+    pub options: Vec<String>,
+    /// How a server is asked whether it serves here.
+    pub check: Check,
+    /// The servers, in order.
+    pub servers: Vec<Server>,
+}
+
+/// What a listener understands of its traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Bytes.
+    Tcp,
+    /// HTTP requests.
+    Http,
+}
+
+/// The question that decides whether a server serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// An HTTP request, answered with 200.
+    Http {
+        /// `GET`, `OPTIONS`, ...
+        method: &'static str,
+        /// Path and query.
+        uri: &'static str,
+    },
+    /// Lines of the proxy's own language, for example `option tcp-check` and its steps.
+    Lines(Vec<String>),
+}
+
+/// One server of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name: contains the member's number, so that a replacement is never taken for what it replaces.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Where clients' traffic goes.
+    pub port: u16,
+    /// Where the check asks; absent = the same port.
+    pub check_port: Option<u16>,
+    /// More words at the end of its line, for example `backup`.
+    pub options: &'static str,
+}
