@@ -2,6 +2,7 @@
 
 pub mod etcd;
 pub mod http;
+mod resp;
 mod sql;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -95,6 +96,7 @@ async fn ask_it(
             })
         }
         Ask::Sql(ask) => sql::ask(target, ask, limit).await,
+        Ask::Resp(ask) => resp::ask(target, ask, limit).await,
         Ask::EtcdRange { endpoints, prefix } => etcd::range(endpoints, prefix, limit).await,
     }
 }

@@ -297,6 +297,8 @@ pub enum Ask {
     },
     /// One SQL statement; answer = first row as a JSON array of texts.
     Sql(SqlAsk),
+    /// Commands to Redis; answer = JSON object, name of the call -> its answer.
+    Resp(RespAsk),
     /// Keys of etcd under a prefix; answer = JSON object, key without the prefix -> value (parsed if it is JSON).
     EtcdRange {
         /// Members to try in turn.
@@ -349,6 +351,58 @@ pub struct SqlAsk {
 pub enum SqlEngine {
     /// PostgreSQL.
     Postgres,
+}
+
+/// Commands in Redis' protocol, in their order. One that fails stops none after it; the whole succeeded if all did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RespAsk {
+    /// The port.
+    pub port: u16,
+    /// Login.
+    pub user: String,
+    /// Name of the secret that is the password.
+    pub secret: String,
+    /// The commands.
+    pub calls: Vec<RespCall>,
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RespCall {
+    /// Its answer's key.
+    pub name: String,
+    /// Command and arguments.
+    pub words: Vec<String>,
+    /// Address instead of the member's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+    /// What of the answer is kept.
+    #[serde(default, skip_serializing_if = "RespKeep::is_whole")]
+    pub keep: RespKeep,
+}
+
+/// What of a command's answer is kept: answers of `INFO` are longer than what an agent passes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RespKeep {
+    /// All: a text, a number, an array.
+    #[default]
+    Whole,
+    /// These of the lines `name:value`, as an object of texts.
+    Fields(Vec<String>),
+    /// These of the words of each line, from 0, and all from `rest` on: an array of arrays of texts.
+    Columns {
+        /// Places of words.
+        places: Vec<usize>,
+        /// The first of the words that are kept whatever their number.
+        rest: usize,
+    },
+}
+
+impl RespKeep {
+    const fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole)
+    }
 }
 
 /// A condition that is asked for immediately before acting.
@@ -429,6 +483,8 @@ pub enum Act {
         /// For example `SIGHUP`.
         signal: String,
     },
+    /// Commands to Redis; all succeeded = done.
+    Resp(RespAsk),
     /// Deletes an etcd key in one transaction, only if it still has this value and was not written since it was
     /// read; then reads it back.
     EtcdDelete {

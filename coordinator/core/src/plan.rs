@@ -205,6 +205,7 @@ pub fn secret_names(plan: &HostPlan) -> BTreeSet<String> {
 fn of_act(act: &Act) -> Vec<String> {
     match act {
         Act::Http(http) => of_http(http),
+        Act::Resp(resp) => vec![resp.secret.clone()],
         Act::Exec { .. } | Act::Signal { .. } | Act::EtcdDelete { .. } => Vec::new(),
     }
 }
@@ -219,6 +220,7 @@ fn of_probe(probe: &Probe) -> Vec<String> {
     match &probe.ask {
         Ask::Http(http) => of_http(http),
         Ask::Sql(sql) => vec![sql.secret.clone()],
+        Ask::Resp(resp) => vec![resp.secret.clone()],
         Ask::Tcp { .. } | Ask::Exec { .. } | Ask::EtcdRange { .. } => Vec::new(),
     }
 }
