@@ -205,10 +205,11 @@ pub fn target_of<'a>(
     target: Target,
 ) -> Option<&'a MemberFacts> {
     let leader = kind.leader(facts);
+    let leads = |member: &MemberFacts| kind.leads(facts, member.slot);
     let role = |member: &MemberFacts| member.seen.as_ref().and_then(|seen| seen.role.clone());
     facts.members.iter().find(|member| match target {
         Target::Leader => Some(member.slot) == leader,
-        Target::Replica => Some(member.slot) != leader,
+        Target::Replica => !leads(member),
         Target::SyncStandby => role(member).as_deref() == Some("sync_standby"),
     })
 }

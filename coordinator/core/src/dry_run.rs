@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::apply::apply;
 use crate::command::{Command, LogMeta, What};
-use crate::facts::{kind_of, layout_of, needed_secrets};
+use crate::facts::{layout_of, needed_secrets};
 use crate::reconcile::{self, Reconciler};
 use crate::scheduler::choose;
 use crate::state::{Liveness, State};
@@ -259,7 +259,10 @@ fn placement(state: &State, after: &State, view: &mut PlanView, now: Timestamp) 
         if placed(after) >= wanted || service.removing.is_some() {
             continue;
         }
-        let why = choose(after, name, &layout, None).err().map(|why| why.to_string()).unwrap_or_default();
+        let filled = after.members_of(name);
+        let empty = layout.indexes().into_iter().find(|slot| !filled.contains_key(slot));
+        let why = empty.and_then(|slot| choose(after, name, &layout, slot).err());
+        let why = why.map(|why| why.to_string()).unwrap_or_default();
         let line = format!("{name}: {} of {wanted} members can be placed: {why}", placed(after));
         let known = state.services.get(name).is_some_and(|s| s.spec == service.spec);
         view.placement.push(line.clone());
@@ -296,7 +299,9 @@ fn paper_only(after: &State, spec: &PlatformSpec, view: &mut PlanView) {
         for (member, service) in after.family(name) {
             let hosts: Vec<_> = after.members_of(member).into_values().map(|(_, m)| m.host.clone()).collect();
             let distinct: std::collections::BTreeSet<_> = hosts.iter().collect();
-            let has_data = kind_of(service).is_some_and(|kind| kind.layout(member, &service.spec).has_data);
+            // What a kind keeps apart itself may share hosts otherwise.
+            let alike = |layout: crate::kinds::Layout| layout.has_data && layout.apart.is_empty();
+            let has_data = layout_of(member, service).is_some_and(alike);
             if has_data && hosts.len() > 1 && distinct.len() < hosts.len() {
                 view.warnings
                     .push(format!("{member}: members share a host, which is no redundancy against its loss"));

@@ -151,10 +151,9 @@ fn endpoint_map(endpoints: Vec<Endpoint>) -> BTreeMap<String, Vec<String>> {
 /// Why slots are empty, in the scheduler's words.
 fn not_placed(state: &State, name: &Name) -> Option<String> {
     let layout = layout_of(name, state.services.get(name)?)?;
-    if state.members_of(name).len() >= layout.slots as usize {
-        return None;
-    }
-    choose(state, name, &layout, None).err().map(|why| why.to_string())
+    let filled = state.members_of(name);
+    let empty = layout.indexes().into_iter().find(|slot| !filled.contains_key(slot))?;
+    choose(state, name, &layout, empty).err().map(|why| why.to_string())
 }
 
 fn member(state: &State, local: &Local, service: &Name, id: MemberId, row: &Member) -> MemberView {

@@ -77,6 +77,10 @@ pub enum ChildOrder {
 pub struct Layout {
     /// Number of slots.
     pub slots: u32,
+    /// Their indexes where these tell something; empty = 1 to `slots`.
+    pub numbers: Vec<u32>,
+    /// Slots of one of these lists never share a host.
+    pub apart: Vec<Vec<u32>>,
     /// Networks that every member joins, the first one for probes.
     pub networks: Vec<Name>,
     /// Limits of each member; what the scheduler reserves.
@@ -91,6 +95,20 @@ pub struct Layout {
     pub has_data: bool,
     /// Runs in one place only: no second start without a confirmed stop of the first.
     pub exclusive: bool,
+}
+
+impl Layout {
+    /// Indexes of all slots, in their order.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<u32> {
+        if self.numbers.is_empty() { (1..=self.slots).collect() } else { self.numbers.clone() }
+    }
+
+    /// Whether members of these two slots may be on one host, as far as `apart` says.
+    #[must_use]
+    pub fn may_share(&self, one: u32, other: u32) -> bool {
+        !self.apart.iter().any(|list| list.contains(&one) && list.contains(&other))
+    }
 }
 
 /// A secret that the platform makes when it does not exist yet.
@@ -180,6 +198,9 @@ pub struct Observed {
     pub started_at: Option<Timestamp>,
     /// Restarts by the agent.
     pub restarts: u32,
+    /// What else its kind decides on: few, short and quantised.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
     /// Short text for operators: why it waits, timeline, lag class. Must not change with every probe.
     pub detail: String,
 }
@@ -371,6 +392,21 @@ pub trait Kind: Sync {
     /// What a `haproxy` child serves in front of these members.
     fn front(&self, _name: &Name, _spec: &ServiceSpec, _members: &[Peer]) -> Front {
         Front::default()
+    }
+
+    /// Whether the slot leads: the leading one, or one of several where a service has more.
+    fn leads(&self, service: &ServiceFacts<'_>, slot: u32) -> bool {
+        self.leader(service) == Some(slot)
+    }
+
+    /// Who leads instead of the slot when it has to give its role away; absent = whoever is best.
+    fn heir(&self, _service: &ServiceFacts<'_>, _slot: u32) -> Option<u32> {
+        None
+    }
+
+    /// The record (key, value) by which a switchover that an operator asked for is not undone again.
+    fn operators_choice(&self, _service: &ServiceFacts<'_>, _to: u32) -> Option<(String, String)> {
+        None
     }
 
     /// Which losses stop what.

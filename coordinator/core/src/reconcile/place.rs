@@ -41,12 +41,12 @@ fn fill(state: &State, name: &Name, now: Timestamp) -> Option<(State, Vec<Act>)>
     let layout = layout_of(name, service)?;
     let mut copy: Option<State> = None;
     let mut acts = Vec::new();
-    for slot in 1..=layout.slots {
+    for slot in layout.indexes() {
         let scratch = copy.as_ref().unwrap_or(state);
         if !slot_is_clear(scratch, name, slot, &layout) {
             continue;
         }
-        let Ok(choice) = choose(scratch, name, &layout, None) else { break };
+        let Ok(choice) = choose(scratch, name, &layout, slot) else { break };
         let act = Act::Place {
             slot,
             member: scratch.next_member,

@@ -11,14 +11,15 @@ use crate::state::{Outcome, Step};
 /// The operation `restart`.
 pub fn restart(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<Advance> {
     let policy = turn.policy();
-    let leader = kind.leader(facts);
+    let leads = |slot: u32| kind.leads(facts, slot);
     let known = facts.members.iter().filter(|m| turn.operation.todo.contains(&m.member));
-    let Some(next) = known.min_by_key(|m| (Some(m.slot) == leader, m.slot)) else {
+    let Some(next) = known.min_by_key(|m| (leads(m.slot), m.slot)) else {
         return Some(turn.end(Outcome::Done, "every member was restarted"));
     };
     let others = facts.members.len() > 1;
-    if Some(next.slot) == leader && others && kind.switchover(facts, None).is_ok() {
-        return if turn.rested() { switchover::begin(turn, facts, kind, None) } else { None };
+    let heir = kind.heir(facts, next.slot);
+    if leads(next.slot) && others && kind.switchover(facts, heir).is_ok() {
+        return if turn.rested() { switchover::begin(turn, facts, kind, heir) } else { None };
     }
     if let Err(why) = kind.may_stop(facts, next.member) {
         return turn.wait(policy.deadline.0, &why.0);

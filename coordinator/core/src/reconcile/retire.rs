@@ -66,10 +66,9 @@ fn removed(state: &State, name: &Name, service: &Service, destroy: bool) -> Vec<
 /// The highest slot that is no longer wanted, if its member may stop.
 fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Act> {
     let layout = layout_of(name, service)?;
-    let (slot, (member, _)) = state.members_of(name).pop_last()?;
-    if slot <= layout.slots {
-        return None;
-    }
+    let wanted = layout.indexes();
+    let surplus = state.members_of(name).into_iter().rfind(|(slot, _)| !wanted.contains(slot));
+    let (_, (member, _)) = surplus?;
     let facts = service_facts(state, name, now)?;
     kind_of(service)?.may_retire(&facts, member).ok()?;
     Some(Act::Retire { member, why: format!("the service has {} slots now", layout.slots), destroy: false })
@@ -113,7 +112,7 @@ fn may_replace(
     if layout.has_data && !service.formed {
         return wait("the service is not formed yet");
     }
-    if choose(state, name, layout, Some(row)).is_err() {
+    if choose(state, name, layout, row.slot.index).is_err() {
         return wait("no other host fits");
     }
     let facts = service_facts(state, name, now).zip(kind_of(service));

@@ -4,7 +4,7 @@ use muster_model::observed::TaskOutcome;
 use muster_model::time::Millis;
 
 use super::step::Turn;
-use crate::command::{Advance, TaskDraft};
+use crate::command::{Act, Advance, TaskDraft};
 use crate::kinds::{Kind, ServiceFacts};
 use crate::state::{OperationKind, Outcome, Step};
 
@@ -18,9 +18,8 @@ pub fn switchover(
     kind: &dyn Kind,
     to: Option<u32>,
 ) -> Option<Advance> {
-    let leader = kind.leader(facts);
-    if to.is_some() && to == leader {
-        return Some(turn.end(Outcome::Done, format!("{}/{} leads", facts.name, to.unwrap_or_default())));
+    if let Some(slot) = to.filter(|slot| kind.leads(facts, *slot)) {
+        return Some(turn.end(Outcome::Done, format!("{}/{slot} leads", facts.name)));
     }
     if turn.rested() { begin(turn, facts, kind, to) } else { None }
 }
@@ -55,13 +54,12 @@ pub fn switching(
     to: Option<u32>,
 ) -> Option<Advance> {
     let leader = kind.leader(facts);
-    let moved = match (leader, to) {
-        (Some(leader), Some(to)) => leader == to,
-        (Some(leader), None) => Some(leader) != from,
-        (None, _) => false,
+    let moved = match to {
+        Some(to) => Some(to).filter(|to| kind.leads(facts, *to)),
+        None => leader.filter(|leader| Some(*leader) != from),
     };
-    if moved {
-        return Some(arrived(turn, facts, leader));
+    if let Some(leader) = moved {
+        return Some(arrived(turn, facts, kind, leader));
     }
     match turn.answer() {
         Some(Some(TaskOutcome::Refused { why })) => {
@@ -76,10 +74,12 @@ pub fn switching(
     }
 }
 
-fn arrived(turn: &Turn<'_>, facts: &ServiceFacts<'_>, leader: Option<u32>) -> Advance {
-    let status = format!("{}/{} leads", facts.name, leader.unwrap_or_default());
+fn arrived(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind, leader: u32) -> Advance {
+    let status = format!("{}/{leader} leads", facts.name);
     if matches!(turn.operation.kind, OperationKind::Switchover { .. }) {
-        return turn.end(Outcome::Done, status);
+        let chosen = kind.operators_choice(facts, leader);
+        let acts = chosen.into_iter().map(|(key, value)| Act::Record { key, value }).collect();
+        return turn.end(Outcome::Done, status).with_acts(facts.name, acts);
     }
     turn.to(Step::Choose, None, status)
 }

@@ -11,7 +11,7 @@ use crate::state::Host;
 type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), String>;
 
 /// All of them, the cheapest and plainest first.
-pub const ALL: &[Filter] = &[up, open, named, labels, one_per_host, zones, memory, cpu, ports];
+pub const ALL: &[Filter] = &[up, open, named, labels, one_per_host, apart, zones, memory, cpu, ports];
 
 /// Memory that stays with the system, the agent and the Docker Engine.
 const MEMORY_RESERVED: u64 = 256 << 20;
@@ -46,6 +46,12 @@ fn labels(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> 
 fn one_per_host(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
     let shared = request.layout.one_per_host && request.siblings.iter().any(|m| m.host == *id);
     pass_if(!shared, || format!("already with a member of {}", request.service))
+}
+
+fn apart(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+    let here = request.siblings.iter().filter(|m| m.host == *id);
+    let clash = here.map(|m| m.slot.index).find(|other| !request.layout.may_share(request.slot, *other));
+    clash.map_or(Ok(()), |other| Err(format!("already with {}/{other}", request.service)))
 }
 
 fn zones(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {

@@ -51,6 +51,8 @@ impl std::fmt::Display for NoHost {
 struct Score {
     /// Members of the same service on this host.
     same_service: usize,
+    /// Empty slots of the same service that could still go there: the host that few others can take comes first.
+    wanted_by_others: usize,
     /// Members of the same service in its zone.
     same_zone: usize,
     /// Members of services that it should stay apart from.
@@ -68,21 +70,18 @@ pub(crate) struct Request<'a> {
     pub service: &'a Name,
     pub row: &'a Service,
     pub layout: &'a Layout,
-    /// Active members of the service, without the one to be replaced.
+    /// The slot.
+    pub slot: u32,
+    /// Active members of the service in its other slots.
     pub siblings: Vec<&'a Member>,
 }
 
-/// Chooses a host for a slot of the service. `instead_of` is a member that does not count: it is to be replaced.
-pub fn choose(
-    state: &State,
-    service: &Name,
-    layout: &Layout,
-    instead_of: Option<&Member>,
-) -> Result<Choice, NoHost> {
+/// Chooses a host for a slot of the service. A member that is in it does not count: it is to be replaced.
+pub fn choose(state: &State, service: &Name, layout: &Layout, slot: u32) -> Result<Choice, NoHost> {
     let Some(row) = state.services.get(service) else { return Err(NoHost::default()) };
     let active = state.members.values().filter(|m| m.is_of(service) && m.phase == Phase::Active);
-    let siblings = active.filter(|m| instead_of.is_none_or(|gone| gone.slot != m.slot)).collect();
-    let request = Request { state, service, row, layout, siblings };
+    let siblings = active.filter(|m| m.slot.index != slot).collect();
+    let request = Request { state, service, row, layout, slot, siblings };
     let mut refused = NoHost::default();
     let mut best: Option<(Score, Choice)> = None;
     for (id, host) in &state.hosts {
@@ -111,8 +110,13 @@ fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
     let apart = |m: &&Member| request.layout.apart_from.contains(&m.slot.service);
     let on_host = || request.state.members.values().filter(|m| m.host == *id);
     let zone_of = |m: &Member| request.state.hosts.get(&m.host).map(|h| h.zone.as_str());
+    let here = request.siblings.iter().filter(|m| m.host == *id).map(|m| m.slot.index);
+    let filled = |slot: &u32| *slot == request.slot || request.siblings.iter().any(|m| m.slot.index == *slot);
+    let empty = request.layout.indexes().into_iter().filter(|slot| !filled(slot));
+    let fits = |slot: &u32| here.clone().all(|other| request.layout.may_share(*slot, other));
     Score {
-        same_service: request.siblings.iter().filter(|m| m.host == *id).count(),
+        same_service: here.clone().count(),
+        wanted_by_others: empty.filter(fits).count(),
         same_zone: request.siblings.iter().filter(|m| zone_of(m) == Some(host.zone.as_str())).count(),
         apart: on_host().filter(apart).count(),
         members: on_host().count(),

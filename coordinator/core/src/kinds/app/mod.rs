@@ -37,6 +37,8 @@ impl Kind for App {
         let has_data = !settings.volumes.is_empty();
         Layout {
             slots: settings.replicas,
+            numbers: Vec::new(),
+            apart: Vec::new(),
             networks: settings.networks,
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: !host_ports.is_empty(),

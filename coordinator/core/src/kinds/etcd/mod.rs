@@ -60,6 +60,8 @@ impl Kind for Etcd {
         let settings = Settings::read(spec, None).0;
         Layout {
             slots: settings.members,
+            numbers: Vec::new(),
+            apart: Vec::new(),
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,

@@ -63,6 +63,8 @@ impl Kind for Haproxy {
         let settings = Settings::read(spec, None).0;
         Layout {
             slots: settings.replicas,
+            numbers: Vec::new(),
+            apart: Vec::new(),
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,

@@ -88,6 +88,8 @@ impl Kind for Postgres {
         let settings = Settings::of(spec);
         Layout {
             slots: settings.members,
+            numbers: Vec::new(),
+            apart: Vec::new(),
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,

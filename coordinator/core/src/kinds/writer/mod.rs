@@ -91,6 +91,8 @@ impl Kind for Writer {
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
         Layout {
             slots: 1,
+            numbers: Vec::new(),
+            apart: Vec::new(),
             networks: vec![Settings::of(spec).network],
             limits: parts::limits(spec, &LIMITS),
             one_per_host: false,
