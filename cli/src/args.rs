@@ -53,7 +53,7 @@ Examples
   muster apply platform.yaml                   shows the plan, asks, waits until all is healthy
   muster status pg-main                        members, roles, lag, endpoints, promises
   muster service switchover pg-main --to 2     another member leads
-  muster drill run kill-primary.yaml           seconds without writes, acknowledged rows lost
+  muster drill run kill-primary.yaml           seconds without writes, acknowledged writes lost
 
 Exit codes
   0 done   1 error   2 plan has changes   3 refused for safety   4 paused, failed or rolled back

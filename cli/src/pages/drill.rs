@@ -47,7 +47,7 @@ struct Gap {
 }
 
 impl DrillReport {
-    /// One line for lists: `RTO 0.4s, 0 of 4213 acknowledged rows lost`.
+    /// One line for lists: `RTO 0.4s, 0 of 4213 acknowledged writes lost`.
     #[must_use]
     pub fn summary(&self) -> String {
         let rto = self.rto_ms.map_or_else(|| "RTO not known".to_owned(), |rto| format!("RTO {rto}"));
@@ -58,8 +58,8 @@ impl DrillReport {
         let of = self.writer.as_ref().and_then(|writer| writer.acked);
         match (self.lost, of) {
             (None, _) => "losses not known".to_owned(),
-            (Some(lost), Some(of)) => format!("{lost} of {of} acknowledged rows lost"),
-            (Some(lost), None) => format!("{lost} acknowledged rows lost"),
+            (Some(lost), Some(of)) => format!("{lost} of {of} acknowledged writes lost"),
+            (Some(lost), None) => format!("{lost} acknowledged writes lost"),
         }
     }
 }
@@ -84,7 +84,7 @@ pub fn drill_report(report: &DrillReport, paint: Paint) -> String {
     line("RTO", known(report.rto_ms, "the longest time between two acknowledged writes"));
     line("lost", report.losses());
     if let Some(present) = report.unacknowledged_present {
-        line("unacknowledged", format!("{present} rows exist without an acknowledgement"));
+        line("unacknowledged", format!("{present} exist without an acknowledgement"));
     }
     if let Some(writer) = &report.writer {
         let gaps: Vec<String> = writer.gaps.iter().map(|gap| Millis(gap.ms).to_string()).collect();
@@ -137,8 +137,8 @@ mod tests {
 drill kill-primary   passed
   fault           kill-container of pg-main/1 on h1
   RTO             420ms (the longest time between two acknowledged writes)
-  lost            0 of 4213 acknowledged rows lost
-  unacknowledged  1 rows exist without an acknowledgement
+  lost            0 of 4213 acknowledged writes lost
+  unacknowledged  1 exist without an acknowledgement
   write gaps      none over 500ms
   healthy after   4.0s (from the fault until the service was healthy again)
   what acted      release
@@ -148,7 +148,7 @@ Timeline
   06:28:41  +0.3s  pg-main/2  leader
 ";
         assert_eq!(drill_report(&report, Paint::new(false)), expected);
-        assert_eq!(report.summary(), "RTO 420ms, 0 of 4213 acknowledged rows lost");
+        assert_eq!(report.summary(), "RTO 420ms, 0 of 4213 acknowledged writes lost");
     }
 
     #[test]

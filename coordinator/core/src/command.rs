@@ -426,6 +426,9 @@ pub struct Advance {
     pub acts: Vec<(Name, Vec<Act>)>,
     /// A new task. Older ones of the operation are taken back.
     pub task: Option<TaskDraft>,
+    /// Given at the same time as `task`, to other members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_tasks: Vec<TaskDraft>,
     /// Outstanding and answered tasks are taken back.
     pub clear_tasks: bool,
 }

@@ -7,7 +7,7 @@ use muster_model::view::HealthWord;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{kind_of, service_facts};
-use crate::kinds::{Kind, MemberFacts, ServiceFacts};
+use crate::kinds::{Kind, MemberFacts, ServiceFacts, Wait};
 use crate::state::{OperationKind, State};
 
 /// The format of drill file that this version reads.
@@ -32,7 +32,7 @@ pub struct DrillSpec {
     pub target: Target,
     /// What is done.
     pub fault: Fault,
-    /// How long the killed container's restart is held back; `0s` = the agent's usual rules.
+    /// How long the restart of what was killed is held back; `0s` = the agent's usual rules.
     #[serde(default = "no_time")]
     pub hold: Span,
     /// Writes per second of the drill's writer.
@@ -69,7 +69,7 @@ pub enum Target {
     /// The one that takes writes.
     #[default]
     Leader,
-    /// Any other.
+    /// One that does not.
     Replica,
     /// The one that acknowledges before the client is answered.
     SyncStandby,
@@ -81,6 +81,8 @@ pub enum Target {
 pub enum Fault {
     /// The target's container is killed by its agent.
     KillContainer,
+    /// The containers of all members of the service are killed at once, each by its agent.
+    FullOutage,
     /// The target's whole host loses power; done from outside, then `fault-done` is said.
     KillHost,
 }
@@ -92,7 +94,7 @@ pub struct Thresholds {
     /// Longest time without an acknowledged write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rto: Option<Span>,
-    /// Most acknowledged rows that may be missing afterwards.
+    /// Most acknowledged writes that may be missing afterwards.
     pub lost: u64,
 }
 
@@ -177,15 +179,11 @@ pub fn refusal(state: &State, spec: &DrillSpec, now: Timestamp) -> Option<String
     };
     let facts = service_facts(state, &spec.service, now).zip(kind_of(service));
     let Some((facts, kind)) = facts else { return Some("this version does not know its kind".to_owned()) };
-    let behind = facts
-        .members
-        .iter()
-        .find(|member| !member.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up));
-    if let Some(member) = behind {
-        return Some(format!("{}/{} on {} does not stream", facts.name, member.slot, member.host_name));
+    if kind.writer(facts.spec).is_none() {
+        return Some(format!("there are no drills for the kind `{}`", kind.name()));
     }
-    if facts.members.len() < facts.slots as usize {
-        return Some(format!("only {} of {} slots are filled", facts.members.len(), facts.slots));
+    if let Err(Wait(why)) = kind.may_break(&facts) {
+        return Some(why);
     }
     let health = kind.health(&facts);
     if health.word != HealthWord::Healthy {
@@ -205,13 +203,22 @@ pub fn target_of<'a>(
     target: Target,
 ) -> Option<&'a MemberFacts> {
     let leader = kind.leader(facts);
-    let leads = |member: &MemberFacts| kind.leads(facts, member.slot);
+    let fitting = facts.members.iter().filter(|member| fits(facts, kind, member, target));
+    fitting.min_by_key(|member| (target == Target::Leader && Some(member.slot) != leader, member.slot))
+}
+
+/// Whether a member plays the part that a drill is aimed at. Where members have no roles, all are alike: each takes
+/// writes, and each is one of several.
+#[must_use]
+pub fn fits(facts: &ServiceFacts<'_>, kind: &dyn Kind, member: &MemberFacts, target: Target) -> bool {
     let role = |member: &MemberFacts| member.seen.as_ref().and_then(|seen| seen.role.clone());
-    facts.members.iter().find(|member| match target {
-        Target::Leader => Some(member.slot) == leader,
-        Target::Replica => !leads(member),
+    let alike = facts.members.iter().all(|member| role(member).is_none());
+    let leads = kind.leads(facts, member.slot);
+    match target {
+        Target::Leader => leads || alike,
+        Target::Replica => facts.members.len() > 1 && (!leads || alike),
         Target::SyncStandby => role(member).as_deref() == Some("sync_standby"),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn report(
     }
     match lost {
         Some(lost) if lost > spec.thresholds.lost => {
-            missed.push(format!("{lost} acknowledged rows are lost"));
+            missed.push(format!("{lost} acknowledged writes are lost"));
         }
         Some(_) => {}
         None => missed.push("the writer's ledger was not compared".to_owned()),
@@ -84,6 +84,7 @@ fn acted(
         facts.members.iter().find(|m| m.slot == slot).map(|m| m.member)
     });
     match (spec.fault, rto_ms) {
+        (Fault::FullOutage, _) => "cold start",
         _ if leader.is_none() => "not known",
         (Fault::KillContainer, _) if leader == progress.target => "restart in place",
         (Fault::KillContainer, Some(ms)) if ms < RELEASED_WITHIN.0 => "release",

@@ -20,7 +20,8 @@ pub fn observe(state: &mut State, seen: &Observation, meta: LogMeta) -> Result<(
     for answer in &seen.answers {
         let row = state.tasks.get_mut(&answer.id).filter(|row| row.host == seen.host);
         if let Some(row) = row.filter(|row| row.answer.is_none()) {
-            row.answer = Some((meta.at, answer.outcome.clone()));
+            // By the agent's clock, which may be wrong: never later than now.
+            row.answer = Some((answer.at.min(meta.at), answer.outcome.clone()));
         }
     }
     Ok(())

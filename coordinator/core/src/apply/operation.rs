@@ -163,7 +163,7 @@ pub fn advance(state: &mut State, new: &Advance, meta: LogMeta) -> Result<(), Re
     fresh(state, &service, new.seen)?;
     acts::all(state, &new.acts, meta)?;
     take_back_tasks(state, new);
-    if let Some(draft) = &new.task {
+    for draft in new.task.iter().chain(&new.more_tasks) {
         give_task(state, new.operation, draft)?;
     }
     let Some(operation) = state.operations.get_mut(&new.operation) else { return Ok(()) };

@@ -373,6 +373,11 @@ pub trait Kind: Sync {
         ProcedureStep::Done(format!("this version does not know the procedure {}", procedure.name))
     }
 
+    /// Whether a drill may break something now.
+    fn may_break(&self, service: &ServiceFacts<'_>) -> Result<(), Wait> {
+        parts::all_serve(service)
+    }
+
     /// Whether a lost member may be replaced on another host now.
     fn may_replace(&self, _service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {
         Ok(())

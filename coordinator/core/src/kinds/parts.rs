@@ -260,6 +260,24 @@ pub fn others_ready(
     }
 }
 
+/// Every slot is filled, and every member serves and has everything acknowledged; otherwise the first reason why not.
+pub fn all_serve(service: &ServiceFacts<'_>) -> Result<(), super::Wait> {
+    let behind =
+        |member: &&MemberFacts| !member.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up);
+    if let Some(member) = service.members.iter().find(behind) {
+        let who = format!("{}/{} on {}", service.name, member.slot, member.host_name);
+        return Err(super::Wait(match is_ready(member) {
+            true => format!("{who}: has not caught up"),
+            false => why_not_ready(service, member),
+        }));
+    }
+    if service.members.len() < service.slots as usize {
+        let (filled, all) = (service.members.len(), service.slots);
+        return Err(super::Wait(format!("only {filled} of {all} slots are filled")));
+    }
+    Ok(())
+}
+
 /// Healthy if there are no reasons against it.
 pub fn health(word: HealthWord, reasons: Vec<String>) -> Health {
     Health { word, reasons }

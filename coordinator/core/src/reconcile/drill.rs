@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_model::ids::Name;
+use muster_model::ids::{HostId, Name};
 use muster_model::observed::TaskOutcome;
 use muster_model::plan::TaskKind;
 use muster_model::spec::ServiceSpec;
@@ -12,11 +12,11 @@ use serde_json::json;
 
 use super::step::Turn;
 use crate::command::{Act, Advance, TaskDraft};
-use crate::drill::{DrillProgress, DrillSpec, DrillStep, Fault, refusal, target_of};
+use crate::drill::{DrillProgress, DrillSpec, DrillStep, Fault, fits, refusal, target_of};
 use crate::drill_report::report;
 use crate::facts::service_facts;
 use crate::kinds::{Kind, MemberFacts, ServiceFacts};
-use crate::state::{Outcome, Step};
+use crate::state::{Host, Outcome, Step};
 
 /// Time for the writer to be placed and to write steadily.
 const WRITER_SPAN: Millis = Millis::seconds(180);
@@ -134,9 +134,11 @@ impl Drill<'_> {
         self.to(DrillStep::Writer, WRITER_SPAN, status, progress).with_acts(&writer, vec![create])
     }
 
-    /// The writer goes to any host but the target's.
+    /// The writer goes to any host but the target's; when all members are hit and no host, to any.
     fn writer_spec(&self, target: &MemberFacts) -> Option<ServiceSpec> {
-        let hosts = self.turn.state.hosts.iter().filter(|(id, host)| **id != target.host && host.is_up());
+        let anywhere = self.spec.fault == Fault::FullOutage;
+        let fits = |id: &HostId, host: &Host| host.is_up() && (anywhere || *id != target.host);
+        let hosts = self.turn.state.hosts.iter().filter(|(id, host)| fits(id, host));
         let names: Vec<Name> = hosts.map(|(_, host)| host.name.clone()).collect();
         let network = self.turn.state.members.get(&target.member)?.addresses.first()?.network.clone();
         if names.is_empty() {
@@ -186,18 +188,31 @@ impl Drill<'_> {
         if let Some(why) = refusal(self.turn.state, self.spec, self.turn.now) {
             return Some(self.fail(format!("refused: {why}")));
         }
-        let target = target_of(self.facts, self.kind, self.spec.target);
-        let same = target.filter(|t| Some(t.member) == self.progress.target);
-        let Some(target) = same else {
+        let target = self.facts.members.iter().find(|member| Some(member.member) == self.progress.target);
+        let Some(target) = target.filter(|t| fits(self.facts, self.kind, t, self.spec.target)) else {
             return Some(self.fail("refused: the target's role moved during the warm-up"));
         };
+        Some(self.begin_fault(target))
+    }
+
+    fn begin_fault(&self, target: &MemberFacts) -> Advance {
         let progress = self.progress.clone();
-        Some(match self.spec.fault {
+        let kill = |member: &MemberFacts| TaskDraft {
+            member: member.member,
+            guard: None,
+            what: TaskKind::Kill { hold_ms: self.spec.hold.0.0 },
+            timeout_ms: FAULT_SPAN.0,
+        };
+        match self.spec.fault {
             Fault::KillContainer => {
                 let status = format!("kills the container of {}/{}", self.facts.name, target.slot);
-                let what = TaskKind::Kill { hold_ms: self.spec.hold.0.0 };
-                let draft = TaskDraft { member: target.member, guard: None, what, timeout_ms: FAULT_SPAN.0 };
-                self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(draft)
+                self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(kill(target))
+            }
+            Fault::FullOutage => {
+                let status = format!("kills every container of {}", self.facts.name);
+                let others = self.facts.members.iter().filter(|member| member.member != target.member);
+                let next = self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(kill(target));
+                Advance { more_tasks: others.map(kill).collect(), ..next }
             }
             Fault::KillHost => {
                 let status = format!(
@@ -206,18 +221,28 @@ impl Drill<'_> {
                 );
                 self.to(DrillStep::AwaitFault, OUTSIDE_SPAN, status, progress)
             }
-        })
+        }
     }
 
+    /// The fault is done when the last of its tasks is.
     fn await_fault(&self) -> Option<Advance> {
-        let row = self.turn.state.tasks.values().find(|row| row.operation == self.turn.id);
-        match row.and_then(|row| row.answer.as_ref()) {
-            Some((at, TaskOutcome::Done { .. })) => Some(self.fault_done(*at)),
-            Some((_, TaskOutcome::Refused { why } | TaskOutcome::Failed { why })) => {
-                Some(self.fail(format!("the fault was not done: {why}")))
+        let rows = self.turn.state.tasks.values().filter(|row| row.operation == self.turn.id);
+        let mut done_at = Some(self.turn.operation.step_since);
+        for row in rows {
+            match &row.answer {
+                Some((at, TaskOutcome::Done { .. })) => done_at = done_at.map(|last| last.max(*at)),
+                Some((_, TaskOutcome::Refused { why } | TaskOutcome::Failed { why })) => {
+                    return Some(self.fail(format!("the fault was not done: {why}")));
+                }
+                Some((_, TaskOutcome::Interrupted)) => {
+                    return Some(self.fail("the agent went away during the fault"));
+                }
+                None => done_at = None,
             }
-            Some((_, TaskOutcome::Interrupted)) => Some(self.fail("the agent went away during the fault")),
-            None => self.wait("waits for the agent's answer to the fault"),
+        }
+        match done_at {
+            Some(at) => Some(self.fault_done(at)),
+            None => self.wait("waits for the agents' answers to the fault"),
         }
     }
 

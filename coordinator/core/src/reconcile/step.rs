@@ -55,6 +55,7 @@ impl<'a> Turn<'a> {
             outcome: None,
             acts: Vec::new(),
             task: None,
+            more_tasks: Vec::new(),
             clear_tasks: false,
         }
     }

@@ -4,7 +4,7 @@ use muster_model::view::OperationState;
 
 use super::*;
 use crate::command::Verb;
-use crate::drill::{DrillSpec, refusal};
+use crate::drill::{DrillSpec, Target, refusal};
 use crate::state::OperationKind;
 
 fn drill(fault: &str) -> DrillSpec {
@@ -66,4 +66,38 @@ fn an_unsafe_drill_is_refused_with_the_reason() {
     let id = start(&mut world, "kill-container");
     assert_eq!(world.await_end(id), OperationState::Failed);
     assert!(world.operation(id).status.contains("refused"));
+}
+
+#[test]
+fn a_replica_is_killed_and_the_leader_stays() {
+    let mut world = World::with_postgres();
+    let spec = DrillSpec { target: Target::Replica, ..drill("kill-container") };
+    let kind = OperationKind::Drill(Box::new(spec));
+    let id =
+        world.must(What::StartOperation { service: name("pg-main"), kind, seen: None }).operation.unwrap().0;
+    world.run_until("a member is killed", |s| !s.tasks.is_empty());
+    let leader = world.leaders[&name("pg-main")];
+    let victims: Vec<MemberId> = world.state.tasks.values().map(|row| row.task.member).collect();
+    assert!(victims.len() == 1 && victims[0] != leader, "{victims:?}");
+    assert_eq!(world.await_end(id), OperationState::Done);
+}
+
+#[test]
+fn a_full_outage_kills_every_member_at_once() {
+    let mut world = World::with_postgres();
+    let id = start(&mut world, "full-outage");
+    world.run_until("members are killed", |s| !s.tasks.is_empty());
+    let victims: BTreeSet<MemberId> = world.state.tasks.values().map(|row| row.task.member).collect();
+    let members = world.state.members_of(&name("pg-main"));
+    assert_eq!(victims, members.values().map(|(id, _)| *id).collect());
+    assert_eq!(world.await_end(id), OperationState::Done);
+    assert_eq!(world.state.drills[0].report["acted"], "cold start");
+}
+
+#[test]
+fn a_kind_without_a_writer_has_no_drills() {
+    let world = World::with_postgres();
+    let spec = DrillSpec { service: name("pg-main-etcd"), ..drill("kill-container") };
+    let why = refusal(&world.state, &spec, world.now).unwrap();
+    assert_eq!(why, "there are no drills for the kind `etcd`");
 }
