@@ -29,7 +29,7 @@ Look
   audit        Who did what
 
 Operate
-  service      Switchover, restart, update, roll back, remove
+  service      Switchover, restart, replace, update, roll back, remove
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon
   token        Let a host or coordinator join
@@ -144,7 +144,7 @@ pub enum Command {
         #[arg(long, default_value_t = 50, value_name = "N")]
         tail: u32,
     },
-    /// Switchover, restart, update, roll back, remove
+    /// Switchover, restart, replace, update, roll back, remove
     #[command(subcommand)]
     Service(ServiceCommand),
     /// Break something on purpose and measure what clients noticed
@@ -278,6 +278,21 @@ pub enum ServiceCommand {
         /// The service, or one slot of it
         #[arg(value_name = "SERVICE[/SLOT]")]
         target: Target,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Put a new member into a slot, on another host if one fits
+    #[command(after_help = "\
+Examples:
+  muster service replace pg-main/2                  its data is copied anew; the old data is set aside
+  muster service replace files/1 --confirm-lost     its host never comes back, and its data with it")]
+    Replace {
+        /// The slot
+        #[arg(value_name = "SERVICE/SLOT")]
+        slot: Slot,
+        /// Its host never comes back: do not wait until the old member is known to have stopped
+        #[arg(long)]
+        confirm_lost: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },

@@ -35,6 +35,15 @@ pub async fn run(app: &App, command: ServiceCommand) -> Result<Exit> {
             };
             (format!("Restart {what}?"), request("restart", &target.service, slot, String::new()), wait)
         }
+        ServiceCommand::Replace { slot, confirm_lost, wait } => {
+            let question = if confirm_lost {
+                format!("Replace {slot}? Its host must never come back; what only it had is lost.")
+            } else {
+                format!("Replace {slot}? The new member copies its data from the others.")
+            };
+            let argument = if confirm_lost { "confirm-lost" } else { "" };
+            (question, request("replace", &slot.service, slot.to_string(), argument.to_owned()), wait)
+        }
         ServiceCommand::Update { service, image, wait } => {
             let question = format!("Move {service} to image {image}, one member after the other?");
             (question, request("update", &service, String::new(), image), wait)

@@ -348,6 +348,9 @@ pub enum Act {
         why: String,
         /// Delete its data.
         destroy: bool,
+        /// An operator said that it never comes back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
     /// The cluster was formed.
     Formed,

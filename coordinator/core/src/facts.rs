@@ -133,9 +133,13 @@ pub fn brake(state: &State) -> Option<String> {
     })
 }
 
-/// Whether a slot is free to be filled: exclusive members only after the confirmed stop of the one before.
+/// Whether a slot is free to be filled: exclusive members only after the confirmed stop of the one before, or after an
+/// operator's word that it never comes back.
 #[must_use]
 pub fn slot_is_clear(state: &State, service: &Name, slot: u32, layout: &Layout) -> bool {
     let mut in_slot = state.members.values().filter(|m| m.is_of(service) && m.slot.index == slot);
-    in_slot.all(|m| m.phase != Phase::Active && !layout.exclusive)
+    in_slot.all(|m| match m.phase {
+        Phase::Active => false,
+        Phase::Retiring { lost, .. } => lost || !layout.exclusive,
+    })
 }

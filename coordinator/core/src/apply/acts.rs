@@ -81,7 +81,9 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
             event(state, meta, &about, "restart asked for");
             Ok(())
         }
-        Act::Retire { member, why, destroy } => retire(state, name, *member, why, *destroy, meta),
+        Act::Retire { member, why, destroy, lost } => {
+            retire(state, name, *member, why, (*destroy, *lost), meta)
+        }
         Act::Formed => {
             service(state, name)?.formed = true;
             event(state, meta, name.as_str(), "formed: nothing will initialise it a second time");
@@ -246,11 +248,11 @@ fn retire(
     name: &Name,
     id: MemberId,
     why: &str,
-    destroy: bool,
+    (destroy, lost): (bool, bool),
     meta: LogMeta,
 ) -> Result<(), Rejected> {
     let row = member(state, name, id)?;
-    row.phase = Phase::Retiring { since: meta.at, destroy, dropped_at: None };
+    row.phase = Phase::Retiring { since: meta.at, destroy, dropped_at: None, lost };
     row.pending = None;
     let about = row.slot.to_string();
     event(state, meta, &about, format!("member {id} is retired: {why}"));

@@ -101,6 +101,11 @@ fn begin(
             let todo: Vec<MemberId> = wanted.map(|(_, (id, _))| id).collect();
             if todo.is_empty() { Err(unfit(format!("`{service}` has no such member"))) } else { Ok(todo) }
         }
+        OperationKind::Replace { slot, .. } => {
+            let found = state.members_of(service).remove(slot);
+            let (id, _) = found.ok_or_else(|| unfit(format!("`{service}` has no member in slot {slot}")))?;
+            Ok(vec![id])
+        }
         OperationKind::Rollback => {
             let row = state.services.get(service).ok_or_else(|| unknown("service", service))?;
             if let Some(parent) = &row.parent {

@@ -1,6 +1,7 @@
 //! One line per command for the audit log. Never a secret.
 
 use crate::command::What;
+use crate::state::OperationKind;
 
 pub fn of(what: &What) -> String {
     match what {
@@ -15,6 +16,10 @@ pub fn of(what: &What) -> String {
         What::Service { service, acts, .. } => format!("{} steps on service {service}", acts.len()),
         What::Observe(observation) => format!("report of host {}", observation.host),
         What::PublishPlan { host, counter, .. } => format!("publish plan {counter} of host {host}"),
+        What::StartOperation { service, kind: OperationKind::Replace { slot, confirm_lost }, .. } => {
+            let lost = if *confirm_lost { ", whose member is said to be lost for good" } else { "" };
+            format!("replace of {service}/{slot}{lost}")
+        }
         What::StartOperation { service, kind, .. } => format!("{} of service {service}", kind.name()),
         What::Advance(advance) => format!("advance operation {}", advance.operation),
         What::SteerOperation { operation, verb } => format!("{verb:?} operation {operation}"),

@@ -12,15 +12,18 @@ mod place;
 mod procedure;
 mod publish;
 mod render;
+mod replace;
 mod restart;
 mod retire;
 mod rollout;
+mod spare;
 mod start;
 mod step;
 mod switchover;
 
 #[cfg(test)]
 pub use procedure::step_of;
+pub use replace::refusal as replace_refusal;
 pub use start::may_start;
 #[cfg(test)]
 pub use step::Turn;

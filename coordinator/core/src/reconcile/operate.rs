@@ -4,18 +4,35 @@ use muster_model::ids::MemberId;
 use muster_model::time::{Millis, Timestamp};
 
 use super::step::Turn;
-use super::{drill, procedure, restart, switchover};
-use crate::command::{Act, Advance, Command};
+use super::{drill, procedure, replace, restart, spare, switchover};
+use crate::apply::apply;
+use crate::command::{Act, Advance, Command, LogMeta};
 use crate::draft::Source;
 use crate::facts::{kind_of, service_facts};
 use crate::kinds::{Kind, MemberFacts, ServiceFacts, UpdateStep};
 use crate::state::{OperationKind, Outcome, State, Step};
 
 /// At most one command per running operation.
+///
+/// Safety of this order: each step is tried on a copy, so that the next operation sees what the ones before it take away.
 pub fn operate(state: &State, now: Timestamp) -> Vec<Command> {
     let running = state.operations.iter().filter(|(_, op)| op.outcome.is_none());
-    let turns = running.map(|(id, operation)| Turn { state, id: *id, operation, now });
-    turns.filter_map(|turn| Some(next(&turn)?.command())).collect()
+    let mut running = running.peekable();
+    let mut copy: Option<State> = None;
+    let mut commands = Vec::new();
+    while let Some((id, operation)) = running.next() {
+        let turn = Turn { state: copy.as_ref().unwrap_or(state), id: *id, operation, now };
+        let Some(command) = next(&turn).map(Advance::command) else { continue };
+        if running.peek().is_some() {
+            let mut after = turn.state.clone();
+            // Its fence is that of the real state: other families' steps do not move it.
+            if apply(&mut after, &command, LogMeta { index: state.index, at: now }).is_ok() {
+                copy = Some(after);
+            }
+        }
+        commands.push(command);
+    }
+    commands
 }
 
 /// One that waits for an operator still lets its service be helped up.
@@ -54,6 +71,9 @@ fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
         (_, OperationKind::Update | OperationKind::Rollback) => update(turn, &facts, kind),
         (_, OperationKind::Switchover { to }) => switchover::switchover(turn, &facts, kind, *to),
         (_, OperationKind::Restart { .. }) => restart::restart(turn, &facts, kind),
+        (_, OperationKind::Replace { slot, confirm_lost }) => {
+            replace::replace(turn, &facts, kind, *slot, *confirm_lost)
+        }
         (_, OperationKind::Remove | OperationKind::Drill(_) | OperationKind::Procedure(_)) => None,
     }
 }
@@ -81,7 +101,11 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
         UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),
         UpdateStep::Recreate(member) => match kind.may_stop(facts, member) {
             Err(why) if !serves_not(turn.state, member) => turn.wait(policy.deadline.0, &why.0),
-            Ok(()) | Err(_) => recreate(turn, facts, member, policy.deadline.0),
+            Ok(()) => match spare::may_take(turn, facts.name, member) {
+                Err(why) => turn.wait(policy.deadline.0, &why.0),
+                Ok(()) => recreate(turn, facts, member, policy.deadline.0),
+            },
+            Err(_) => recreate(turn, facts, member, policy.deadline.0),
         },
         UpdateStep::Switch { to, .. } if turn.rested() => {
             let slot = facts.members.iter().find(|m| m.member == to).map(|m| m.slot);

@@ -3,7 +3,7 @@
 use muster_model::ids::MemberId;
 
 use super::step::Turn;
-use super::switchover;
+use super::{spare, switchover};
 use crate::command::{Act, Advance};
 use crate::kinds::{Kind, ServiceFacts};
 use crate::state::{Outcome, Step};
@@ -22,6 +22,9 @@ pub fn restart(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Op
         return if turn.rested() { switchover::begin(turn, facts, kind, heir) } else { None };
     }
     if let Err(why) = kind.may_stop(facts, next.member) {
+        return turn.wait(policy.deadline.0, &why.0);
+    }
+    if let Err(why) = spare::may_take(turn, facts.name, next.member) {
         return turn.wait(policy.deadline.0, &why.0);
     }
     let todo: Vec<MemberId> =

@@ -59,6 +59,7 @@ fn removed(state: &State, name: &Name, service: &Service, destroy: bool) -> Vec<
         member: *member,
         why: "the service is removed".to_owned(),
         destroy,
+        lost: false,
     };
     members.values().map(|(id, _)| retire(id)).collect()
 }
@@ -71,7 +72,12 @@ fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Opt
     let (_, (member, _)) = surplus?;
     let facts = service_facts(state, name, now)?;
     kind_of(service)?.may_retire(&facts, member).ok()?;
-    Some(Act::Retire { member, why: format!("the service has {} slots now", layout.slots), destroy: false })
+    Some(Act::Retire {
+        member,
+        why: format!("the service has {} slots now", layout.slots),
+        destroy: false,
+        lost: false,
+    })
 }
 
 /// The first member that was lost with its host and may be replaced.
@@ -82,7 +88,7 @@ fn lost(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option
         .values()
         .find(|(id, row)| may_replace(state, name, service, &layout, *id, row, now).is_ok())?;
     let why = format!("host {} is down, it is replaced", state.host_name(&row.host));
-    Some(Act::Retire { member: *member, why, destroy: false })
+    Some(Act::Retire { member: *member, why, destroy: false, lost: false })
 }
 
 /// Why a member whose host is down is not replaced.

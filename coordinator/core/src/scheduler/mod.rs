@@ -53,6 +53,8 @@ struct Score {
     same_service: usize,
     /// Empty slots of the same service that could still go there: the host that few others can take comes first.
     wanted_by_others: usize,
+    /// Members that were in this slot and leave the host, or are to be replaced there.
+    leaving: usize,
     /// Members of the same service in its zone.
     same_zone: usize,
     /// Members of services that it should stay apart from.
@@ -108,6 +110,7 @@ fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, String
 
 fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
     let apart = |m: &&Member| request.layout.apart_from.contains(&m.slot.service);
+    let leaving = |m: &&Member| m.is_of(request.service) && m.slot.index == request.slot;
     let on_host = || request.state.members.values().filter(|m| m.host == *id);
     let zone_of = |m: &Member| request.state.hosts.get(&m.host).map(|h| h.zone.as_str());
     let here = request.siblings.iter().filter(|m| m.host == *id).map(|m| m.slot.index);
@@ -117,6 +120,7 @@ fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
     Score {
         same_service: here.clone().count(),
         wanted_by_others: empty.filter(fits).count(),
+        leaving: on_host().filter(leaving).count(),
         same_zone: request.siblings.iter().filter(|m| zone_of(m) == Some(host.zone.as_str())).count(),
         apart: on_host().filter(apart).count(),
         members: on_host().count(),

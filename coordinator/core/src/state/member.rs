@@ -47,6 +47,9 @@ pub enum Phase {
         destroy: bool,
         /// Counter of the first plan that leaves it out; written by `PublishPlan`.
         dropped_at: Option<u64>,
+        /// An operator said that it never comes back: its slot is free although its stop is not confirmed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
 }
 

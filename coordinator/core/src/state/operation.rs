@@ -35,6 +35,14 @@ pub enum OperationKind {
         /// The only slot; absent = all.
         slot: Option<u32>,
     },
+    /// Puts a new member into a slot, on another host if one fits.
+    Replace {
+        /// The slot.
+        slot: u32,
+        /// An operator said that the old member never comes back: its confirmed stop is not waited for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        confirm_lost: bool,
+    },
     /// Retires all members and forgets the service.
     Remove,
     /// A fault with measured effect.
@@ -52,6 +60,7 @@ impl OperationKind {
             Self::Rollback => "rollback",
             Self::Switchover { .. } => "switchover",
             Self::Restart { .. } => "restart",
+            Self::Replace { .. } => "replace",
             Self::Remove => "remove",
             Self::Drill(_) => "drill",
             Self::Procedure(procedure) => &procedure.name,
@@ -134,7 +143,7 @@ pub struct Operation {
     pub step: Step,
     /// When this step began.
     pub step_since: Timestamp,
-    /// Members still to be restarted, in order.
+    /// Members still to be restarted, or to be replaced, in order.
     pub todo: Vec<MemberId>,
     /// Answers of its tasks, oldest first.
     pub answers: Vec<(TaskId, TaskOutcome)>,

@@ -9,6 +9,7 @@ mod loss;
 mod operations;
 mod plans;
 mod procedures;
+mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

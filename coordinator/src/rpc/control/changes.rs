@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_core::command::{Command, Reply, Verb, What};
 use muster_core::drill::{DrillSpec, refusal as drill_refusal};
+use muster_core::reconcile::replace_refusal;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
 use muster_model::ids::{LogIndex, Name, OperationId};
@@ -81,6 +82,11 @@ impl Controls {
             && let Some(why) = drill_refusal(&state, drill, self.now(&state))
         {
             return Err(Status::failed_precondition(format!("the drill is refused: {why}")));
+        }
+        if let OperationKind::Replace { slot, confirm_lost } = kind
+            && let Some(why) = replace_refusal(&state, &service, slot, confirm_lost, self.now(&state))
+        {
+            return Err(Status::failed_precondition(format!("{service}/{slot} is not replaced: {why}")));
         }
         let what = What::StartOperation { service, kind, seen: None };
         let reply = self.propose(actor, request.caller, what).await?;
@@ -291,6 +297,19 @@ fn kind_of(request: &pb::StartOperationRequest, service: &Name) -> Result<Operat
     match request.kind.as_str() {
         "switchover" => Ok(OperationKind::Switchover { to: slot }),
         "restart" => Ok(OperationKind::Restart { slot }),
+        "replace" => {
+            let slot = slot.ok_or_else(|| Status::invalid_argument("slot: say which one to replace"))?;
+            let confirm_lost = match request.argument.as_str() {
+                "" => false,
+                "confirm-lost" => true,
+                other => {
+                    return Err(Status::invalid_argument(format!(
+                        "argument: `{other}` is not `confirm-lost`"
+                    )));
+                }
+            };
+            Ok(OperationKind::Replace { slot, confirm_lost })
+        }
         "update" => Ok(OperationKind::Update),
         "rollback" => Ok(OperationKind::Rollback),
         "drill" => drill(&request.argument, service),
