@@ -55,6 +55,8 @@ fn member_facts(state: &State, id: MemberId, member: &Member) -> MemberFacts {
         host: member.host.clone(),
         host_name: host.map_or_else(|| member.slot.service.clone(), |host| host.name.clone()),
         host_up,
+        addresses: member.addresses.iter().map(|a| (a.network.clone(), a.address)).collect(),
+        joins_existing: member.joins_existing,
         started: member.started,
         revision: member.rendering.as_ref().map_or(Revision(0), |r| r.revision),
         current: member.pending.is_none() && member.rendering.is_some(),

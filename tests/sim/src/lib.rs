@@ -3,6 +3,7 @@
 //! See `docs/simulation.md` for what is simulated, what is judged, and how a failure is replayed.
 
 pub mod host;
+pub mod locks;
 pub mod oracle;
 pub mod plant;
 pub mod rng;

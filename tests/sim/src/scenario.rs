@@ -272,7 +272,9 @@ fn advise(world: &mut World) {
         .iter()
         .filter(|(_, op)| op.outcome.is_none() && op.needs_operator.is_some())
         .map(|(id, op)| match op.kind {
-            OperationKind::Update | OperationKind::Rollback => (*id, Verb::Continue),
+            OperationKind::Update | OperationKind::Rollback | OperationKind::Procedure(_) => {
+                (*id, Verb::Continue)
+            }
             _ => (*id, Verb::Cancel),
         })
         .collect();

@@ -10,6 +10,7 @@ use muster_model::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::host::{Container, FakeHost};
+use crate::locks::{Locks, is_etcd};
 
 /// The lock's time to live, and how long a leader acts without having reached it.
 const TTL: u64 = 20_000;
@@ -31,6 +32,7 @@ struct Process {
 /// The database cluster, as it is in etcd and in the processes.
 #[derive(Debug, Default)]
 pub struct Database {
+    pub locks: Locks,
     holder: Option<MemberId>,
     expires: u64,
     standby: Option<MemberId>,
@@ -43,10 +45,6 @@ pub struct Database {
 }
 
 /// Where a container belongs, by the name of its service.
-fn is_etcd(container: &Container) -> bool {
-    container.seen.slot.service.as_str().ends_with("-etcd")
-}
-
 fn is_postgres(container: &Container) -> bool {
     container.seen.slot.service.as_str() == "pg-main"
 }
@@ -59,26 +57,15 @@ pub fn serves(container: &Container, now: u64) -> bool {
         && !container.made_of.rendered.image.contains("bad")
 }
 
-fn reach(a: &FakeHost, b: &FakeHost, now: u64) -> bool {
+pub fn reach(a: &FakeHost, b: &FakeHost, now: u64) -> bool {
     a.number == b.number || (a.on(now) && b.on(now) && a.mesh_at <= now && b.mesh_at <= now)
 }
 
 impl Database {
-    /// Whether a host reaches a majority of etcd that is alive.
-    fn quorum(hosts: &[FakeHost], from: &FakeHost, now: u64) -> bool {
-        let members = hosts.iter().filter(|host| host.on(now) && reach(from, host, now));
-        let alive = members.flat_map(|host| {
-            host.containers.iter().filter(|(id, c)| {
-                is_etcd(c) && serves(c, now) && host.volumes.get(id).is_some_and(|v| v.data)
-            })
-        });
-        alive.count() >= 2
-    }
-
     /// One moment. Returns what must never happen, if it did.
     pub fn tick(&mut self, hosts: &mut [FakeHost], now: u64) -> Result<(), String> {
-        Self::start_etcd(hosts, now)?;
-        let quorum: Vec<bool> = hosts.iter().map(|host| Self::quorum(hosts, host, now)).collect();
+        self.start_etcd(hosts, now)?;
+        let quorum: Vec<bool> = hosts.iter().map(|host| self.locks.quorum(hosts, host, now)).collect();
         let running: Vec<(MemberId, usize, bool)> = hosts
             .iter()
             .enumerate()
@@ -103,7 +90,7 @@ impl Database {
         Ok(())
     }
 
-    fn start_etcd(hosts: &mut [FakeHost], now: u64) -> Result<(), String> {
+    fn start_etcd(&mut self, hosts: &mut [FakeHost], now: u64) -> Result<(), String> {
         for host in hosts.iter_mut().filter(|host| host.on(now)) {
             let starting: Vec<MemberId> = host
                 .containers
@@ -118,7 +105,10 @@ impl Database {
                         "etcd member {id} was initialised a second time after its data was lost"
                     ));
                 }
-                volume.data = true;
+                if !volume.data {
+                    let container = &host.containers[&id];
+                    volume.data = self.locks.start(container)?;
+                }
             }
         }
         Ok(())
@@ -289,7 +279,7 @@ impl Database {
     pub fn ready(&self, hosts: &[FakeHost], host: &FakeHost, member: MemberId, now: u64) -> bool {
         let Some(container) = host.containers.get(&member).filter(|c| serves(c, now)) else { return false };
         if is_etcd(container) {
-            return Self::quorum(hosts, host, now);
+            return self.locks.votes(container) && self.locks.quorum(hosts, host, now);
         }
         if is_postgres(container) {
             return self.processes.get(&member).is_some_and(|p| p.acting || p.streaming);
@@ -312,12 +302,17 @@ impl Database {
         let ready = self.ready(hosts, host, member, now);
         let bodies: Vec<(&str, bool, Value)> = if is_etcd(container) {
             let id = member.to_string();
+            let learns = self.locks.learns(container) && self.locks.quorum(hosts, host, now);
             vec![
                 ("health", ready, json!({ "health": if ready { "true" } else { "false" } })),
                 (
                     "status",
-                    ready,
-                    json!({ "header": { "member_id": id }, "leader": if ready { "1" } else { "0" } }),
+                    ready || learns,
+                    json!({
+                        "header": { "member_id": id },
+                        "leader": if ready || learns { "1" } else { "0" },
+                        "isLearner": learns,
+                    }),
                 ),
                 ("alarm", true, json!({})),
             ]

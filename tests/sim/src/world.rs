@@ -245,17 +245,23 @@ impl World {
         let tasks: Vec<Task> = self.hosts[at].agent.plan().map(|plan| plan.tasks.clone()).unwrap_or_default();
         for task in tasks {
             if self.hosts[at].agent.ledger.begin_task(task.id) {
-                let outcome = self.do_task(&task);
+                let outcome = self.do_task(at, &task);
                 let answer = TaskAnswer { id: TaskId(task.id.0), at: Timestamp(now), outcome };
                 self.hosts[at].agent.ledger.answer_task(answer);
             }
         }
     }
 
-    fn do_task(&mut self, task: &Task) -> TaskOutcome {
+    fn do_task(&mut self, at: usize, task: &Task) -> TaskOutcome {
         let TaskKind::Act { act: Act::Http(ask) } = &task.what else {
             return TaskOutcome::Failed { why: "not simulated".to_owned() };
         };
+        if ask.path.starts_with("/v3/cluster/") {
+            return match self.database.locks.call(&self.hosts, at, task.member, ask, self.now) {
+                Ok(answer) => TaskOutcome::Done { answer },
+                Err(why) => TaskOutcome::Failed { why },
+            };
+        }
         let body: serde_json::Value =
             serde_json::from_str(ask.body.as_deref().unwrap_or("{}")).unwrap_or_default();
         let member = |key: &str| {

@@ -218,6 +218,10 @@ pub struct MemberFacts {
     pub host_name: Name,
     /// The host's agent beats.
     pub host_up: bool,
+    /// Its addresses by network.
+    pub addresses: BTreeMap<Name, Ipv4Addr>,
+    /// It was placed when the cluster existed already.
+    pub joins_existing: bool,
     /// Its plan says run.
     pub started: bool,
     /// Revision of its rendered plan.
@@ -330,6 +334,11 @@ pub trait Kind: Sync {
 
     /// What a member's state and probes mean.
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
+
+    /// Whether an empty slot may be filled now, beyond there being a host for it.
+    fn may_place(&self, _service: &ServiceFacts<'_>) -> Result<(), Wait> {
+        Ok(())
+    }
 
     /// Whether the member in `slot` may be started (again), beyond its host being there: the bootstrap order.
     fn may_start(&self, _service: &ServiceFacts<'_>, _slot: u32) -> Result<(), Wait> {

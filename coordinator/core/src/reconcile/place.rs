@@ -5,7 +5,7 @@ use muster_model::time::Timestamp;
 
 use crate::apply::apply;
 use crate::command::{Act, Command, LogMeta, What};
-use crate::facts::{brake, layout_of, slot_is_clear};
+use crate::facts::{brake, kind_of, layout_of, service_facts, slot_is_clear};
 use crate::scheduler::choose;
 use crate::state::State;
 
@@ -45,6 +45,10 @@ fn fill(state: &State, name: &Name, now: Timestamp) -> Option<(State, Vec<Act>)>
         let scratch = copy.as_ref().unwrap_or(state);
         if !slot_is_clear(scratch, name, slot, &layout) {
             continue;
+        }
+        let facts = service_facts(scratch, name, now)?;
+        if kind_of(service)?.may_place(&facts).is_err() {
+            break;
         }
         let Ok(choice) = choose(scratch, name, &layout, slot) else { break };
         let act = Act::Place {

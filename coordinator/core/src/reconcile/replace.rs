@@ -44,7 +44,8 @@ pub fn replace(
 fn refilled(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind, slot: u32) -> Option<Advance> {
     let title = format!("{}/{slot}", facts.name);
     let Some(new) = facts.members.iter().find(|member| member.slot == slot) else {
-        return turn.wait(turn.policy().deadline.0, &why_empty(turn.state, facts.name, kind, &title));
+        return turn
+            .wait(turn.policy().deadline.0, &why_empty(turn.state, facts.name, kind, slot, turn.now));
     };
     if new.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up) {
         return Some(
@@ -55,11 +56,13 @@ fn refilled(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind, slot: u3
     Some(turn.to(step, Some(COPY_SPAN), format!("{title} comes up on {}", new.host_name)))
 }
 
-fn why_empty(state: &State, name: &Name, kind: &dyn Kind, title: &str) -> String {
+fn why_empty(state: &State, name: &Name, kind: &dyn Kind, slot: u32, now: Timestamp) -> String {
+    let title = format!("{name}/{slot}");
     let row = state.services.get(name);
     let layout = row.map(|row| kind.layout(name, &row.spec));
     let why = layout.and_then(|layout| choose(state, name, &layout, slot).err());
-    match brake(state).or_else(|| why.map(|why| why.to_string())) {
+    let order = || service_facts(state, name, now).and_then(|facts| kind.may_place(&facts).err());
+    match brake(state).or_else(|| why.map(|why| why.to_string())).or_else(|| order().map(|wait| wait.0)) {
         Some(why) => format!("waits for a place for {title}: {why}"),
         None => format!("waits until {title} is placed"),
     }

@@ -23,20 +23,33 @@ fn a_stateless_member_is_replaced_as_soon_as_its_host_is_down() {
 }
 
 #[test]
-fn a_member_with_data_waits_a_quarter_of_an_hour_and_its_etcd_stays() {
+fn members_with_data_wait_a_quarter_of_an_hour_and_are_then_replaced_etcd_among_them() {
     let mut world = World::with_postgres();
     world.join(4);
-    let lost = world.state.members_of(&name("pg-main"))[&2].1.host.clone();
-    let number = (1..=3).find(|n| host_id(*n) == lost).unwrap();
-    world.down(number);
+    let leader = world.state.members[&world.leaders[&name("pg-main")]].host.clone();
+    let lost = (1..=3).map(host_id).find(|host| *host != leader).unwrap();
+    world.down((1..=3).find(|n| host_id(*n) == lost).unwrap());
     world.run_for(Millis::seconds(850));
-    assert_eq!(world.state.members_of(&name("pg-main"))[&2].1.host, lost);
-    world.run_for(Millis::seconds(120));
-    let row = world.state.members_of(&name("pg-main"))[&2].1;
-    assert_eq!(row.host, host_id(4));
-    assert!(row.joins_existing);
-    let etcd_there = world.state.members_of(&name("pg-main-etcd")).values().any(|(_, m)| m.host == lost);
-    assert!(etcd_there, "unreachable is not stopped");
+    let on_lost =
+        |state: &State, service: &str| state.members_of(&name(service)).values().any(|(_, m)| m.host == lost);
+    assert!(on_lost(&world.state, "pg-main") && on_lost(&world.state, "pg-main-etcd"));
+    world.run_until("all on the spare host", |state| {
+        let three = |service| state.members_of(&name(service)).len() == 3 && !on_lost(state, service);
+        three("pg-main") && three("pg-main-etcd")
+    });
+    world.run_until("nothing runs any more", |state| {
+        state.operations.values().all(|op| op.outcome.is_some())
+            && state
+                .members_of(&name("pg-main-etcd"))
+                .values()
+                .all(|(_, m)| m.seen().is_some_and(|s| s.ready))
+    });
+    let joined =
+        world.state.members_of(&name("pg-main-etcd")).into_values().find(|(_, m)| m.joins_existing).unwrap();
+    assert_eq!(joined.1.host, host_id(4));
+    let names = world.locks.names();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(&format!("pg-main-etcd-{}-{}", joined.1.slot.index, joined.0)), "{names:?}");
 }
 
 #[test]

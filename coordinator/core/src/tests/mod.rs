@@ -5,6 +5,7 @@ mod drills;
 mod dry;
 mod entries;
 mod liveness;
+mod locks;
 mod loss;
 mod operations;
 mod plans;
@@ -43,6 +44,8 @@ pub struct World {
     /// Every change of a container: member and time.
     pub restarts: Vec<(MemberId, Timestamp)>,
     running: BTreeMap<MemberId, (String, u64)>,
+    /// The list that etcd keeps of its members.
+    pub locks: locks::Locks,
 }
 
 pub fn name(text: &str) -> Name {
@@ -75,6 +78,7 @@ impl World {
             refuse_switch: None,
             restarts: Vec::new(),
             running: BTreeMap::new(),
+            locks: locks::Locks::default(),
         };
         world.must(What::Init { id: "f00d".to_owned(), name: name("demo") });
         for number in 1..=hosts {
@@ -154,6 +158,7 @@ impl World {
 
     /// One round of all agents.
     pub fn agents(&mut self) {
+        self.locks.fill(&self.state);
         let hosts: Vec<HostId> = self.state.hosts.keys().cloned().collect();
         for host in hosts.into_iter().filter(|host| !self.silent.contains(host)).collect::<Vec<_>>() {
             if let Some(plan) = plan::published(&self.state, &host) {
@@ -180,7 +185,10 @@ impl World {
         });
         let mut answers: Vec<TaskAnswer> = answers.collect();
         for (task, answer) in plan.tasks.iter().zip(&mut answers) {
-            answer.outcome = self.do_task(&task.what);
+            answer.outcome = match locks::call(&task.what) {
+                Some((verb, body)) => self.locks.call(verb, &body),
+                None => self.do_task(&task.what),
+            };
         }
         if members.is_empty() && gone.is_empty() && answers.is_empty() {
             return;
@@ -231,11 +239,14 @@ impl World {
         let leader = *self.leaders.entry(service).or_insert(member.member);
         let good = !member.rendered.image.contains(&self.bad_image);
         let role = if leader == member.member { "leader" } else { "sync_standby" };
+        let learner = member.slot.service.as_str().ends_with("-etcd") && self.locks.learns(member);
+        let good = good && !learner;
+        let (named, role) = if learner { (true, "learner") } else { (postgres, role) };
         Observed {
             revision: member.revision,
             container_hash: hash,
             running: true,
-            role: postgres.then(|| role.to_owned()),
+            role: named.then(|| role.to_owned()),
             ready: good,
             caught_up: good,
             writes: Some(good),

@@ -31,6 +31,21 @@ fn a_member_is_replaced_on_another_host_and_its_old_one_is_retired() {
 }
 
 #[test]
+fn an_etcd_member_is_replaced_by_being_taken_off_the_list_and_put_on_it_again() {
+    let mut world = World::with_postgres();
+    world.join(4);
+    let id = replace(&mut world, "pg-main-etcd", 2, false);
+    assert_eq!(world.await_end(id), OperationState::Done);
+    assert_eq!(host_of(&world, "pg-main-etcd", 2), host_id(4));
+    let log: Vec<&str> = world.operation(id).log.iter().map(|(_, line)| line.as_str()).collect();
+    let at = |text: &str| {
+        log.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log:#?}"))
+    };
+    assert!(at("taken off the list") < at("put on the list") && at("put on the list") < at("gets its vote"));
+    assert_eq!(world.locks.names().len(), 3);
+}
+
+#[test]
 fn without_another_host_it_comes_back_on_its_own_one() {
     let mut world = World::with_postgres();
     let before = (host_of(&world, "pg-main", 3), world.state.members_of(&name("pg-main"))[&3].0);

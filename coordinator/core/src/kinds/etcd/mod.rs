@@ -1,24 +1,29 @@
 //! etcd as the lock keeper of another service: all members start together, one at a time is touched afterwards.
 
+mod join;
 mod render;
 #[cfg(test)]
 mod tests;
 
 use muster_model::ids::{MemberId, Name};
-use muster_model::observed::MemberStatus;
+use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::Rendered;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::{Health, HealthWord};
 
 use super::settings::Fields;
 use super::{
-    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, parts,
+    Kind, Layout, Observed, Problem, Procedure, ProcedureStep, RenderContext, ServiceFacts, Survivability,
+    UpdateStep, Wait, parts,
 };
 
 /// The image if the spec names none.
 pub const IMAGE: &str = "muster/etcd:3.6.16";
 /// Clients, and the gateway that speaks JSON.
 pub const CLIENT_PORT: u16 = 2379;
+
+/// Follows without a vote until it has everything.
+const LEARNER: &str = "learner";
 
 /// The kind `etcd`.
 pub struct Etcd;
@@ -68,7 +73,8 @@ impl Kind for Etcd {
             apart_from: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
-            exclusive: true,
+            // A lost one is taken off the cluster's list before another one is put on it: it may still run, alone.
+            exclusive: false,
         }
     }
 
@@ -85,25 +91,41 @@ impl Kind for Etcd {
         let body = parts::answer_json(status, "status").unwrap_or_default();
         let me = &body["header"]["member_id"];
         // Absent or "0" while there is no leader; the gateway leaves zeroes out.
+        let learner = body["isLearner"] == true;
         let leader = Some(&body["leader"]).filter(|id| id.as_str().is_some_and(|id| id != "0"));
-        seen.role = leader.map(|id| if id == me { "leader" } else { "follower" }.to_owned());
+        let role = |id| match (id == me, learner) {
+            (true, _) => "leader",
+            (false, true) => LEARNER,
+            (false, false) => "follower",
+        };
+        seen.role = leader.map(|id| role(id).to_owned());
         let alarm = parts::answer_json(status, "alarm")
             .and_then(|body| Some(body["alarms"].as_array()?.first()?["alarm"].as_str()?.to_owned()));
-        seen.ready = healthy && leader.is_some() && alarm.is_none();
+        seen.ready = healthy && leader.is_some() && alarm.is_none() && !learner;
         seen.caught_up = seen.ready;
         seen.writes = Some(seen.ready);
         seen.detail = match (alarm, leader) {
             (Some(alarm), _) => format!("alarm {alarm}"),
             (None, None) => "no leader".to_owned(),
+            (None, Some(_)) if learner => "has no vote yet".to_owned(),
             (None, Some(_)) if !healthy => "not healthy".to_owned(),
             _ => String::new(),
         };
         seen
     }
 
-    /// All at once, but only when every address is known: the first start writes the member list for good.
-    fn may_start(&self, service: &ServiceFacts<'_>, _slot: u32) -> Result<(), Wait> {
+    fn may_place(&self, service: &ServiceFacts<'_>) -> Result<(), Wait> {
+        join::may_place(service)
+    }
+
+    /// All at once, but only when every address is known: the first start writes the member list for good. One that
+    /// comes later only when the others know it.
+    fn may_start(&self, service: &ServiceFacts<'_>, slot: u32) -> Result<(), Wait> {
         let placed = service.members.len();
+        let stranger = |m: &&super::MemberFacts| m.slot == slot && join::is_stranger(service, m);
+        if service.formed && service.members.iter().any(|m| stranger(&m)) {
+            return Err(Wait(format!("the other members of {} do not know it yet", service.name)));
+        }
         if service.formed || placed >= service.slots as usize {
             return Ok(());
         }
@@ -147,10 +169,39 @@ impl Kind for Etcd {
         parts::others_ready(service, member)
     }
 
-    /// A new member would have to be announced to the others first (`member remove`, `member add`); until that is
-    /// an operation of its own, a lost member's slot stays with its host, and the others go on.
-    fn may_replace(&self, service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {
-        Err(Wait(format!("a member of {} is not replaced by itself: bring its host back", service.name)))
+    fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
+        join::due(service)
+    }
+
+    fn proceed(
+        &self,
+        service: &ServiceFacts<'_>,
+        procedure: &Procedure,
+        answers: &[(String, TaskOutcome)],
+    ) -> ProcedureStep {
+        join::proceed(service, procedure, answers)
+    }
+
+    /// Only with a majority that can agree on the change, and one change at a time.
+    fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        let others = || service.members.iter().filter(|m| m.member != member);
+        if let Some(other) = others().find(|m| m.host_up && !parts::is_ready(m)) {
+            return Err(Wait(parts::why_not_ready(service, other)));
+        }
+        let (ready, need) =
+            (others().filter(|m| parts::is_ready(m)).count(), parts::majority(service.slots as usize));
+        if ready < need {
+            return Err(Wait(format!(
+                "{ready} other members of {} are healthy, {need} must agree",
+                service.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// A member that is only stopped would still be counted in every majority.
+    fn may_retire(&self, service: &ServiceFacts<'_>, _member: MemberId) -> Result<(), Wait> {
+        Err(Wait(format!("{} is not made smaller", service.name)))
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {

@@ -10,7 +10,7 @@ use super::{CLIENT_PORT, Settings};
 use crate::kinds::{Peer, RenderContext, parts};
 
 const TEMPLATE: &str = include_str!("etcd.yaml");
-const PEER_PORT: u16 = 2380;
+pub const PEER_PORT: u16 = 2380;
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 2379, gid: 2379 };
 

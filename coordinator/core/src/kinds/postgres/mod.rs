@@ -74,9 +74,14 @@ impl Kind for Postgres {
             };
             Child { role: parts::known_name(role), spec, order }
         };
+        // What is lost with its host is replaced on another one, at the same time as its owner's member.
+        let replaced = |child: Child| Child {
+            spec: ServiceSpec { replace_after: spec.replace_after, ..child.spec },
+            ..child
+        };
         let locks = if settings.mode == Mode::Single { 1 } else { 3 };
         let etcd = json!({ "members": locks, "image": settings.etcd_image });
-        let mut children = vec![child("etcd", "etcd", ChildOrder::BeforeOwner, etcd)];
+        let mut children = vec![replaced(child("etcd", "etcd", ChildOrder::BeforeOwner, etcd))];
         if settings.mode == Mode::Ha {
             let proxy = json!({ "replicas": PROXIES, "image": settings.proxy_image });
             children.push(child("proxy", "haproxy", ChildOrder::AfterOwner, proxy));
