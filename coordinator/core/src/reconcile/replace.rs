@@ -44,8 +44,7 @@ pub fn replace(
 fn refilled(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind, slot: u32) -> Option<Advance> {
     let title = format!("{}/{slot}", facts.name);
     let Some(new) = facts.members.iter().find(|member| member.slot == slot) else {
-        return turn
-            .wait(turn.policy().deadline.0, &why_empty(turn.state, facts.name, kind, slot, turn.now));
+        return turn.wait(turn.policy().deadline.0, &why_empty(turn.state, facts.name, kind, slot, turn.now));
     };
     if new.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up) {
         return Some(
