@@ -16,6 +16,9 @@ pub struct Procedure {
     pub name: String,
     /// Why it is done, in one sentence.
     pub why: String,
+    /// It waits until no operation holds the service; otherwise it also runs in the middle of one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_wait: bool,
     /// What it was decided on; only the kind reads it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arguments: BTreeMap<String, String>,
@@ -46,6 +49,8 @@ pub enum ProcedureStep {
     Wait(String),
     /// It is done.
     Done(String),
+    /// It cannot be done now. Not tried again for ten minutes.
+    Failed(String),
     /// Only an operator can say how it goes on.
     NeedsOperator {
         /// What is wrong.

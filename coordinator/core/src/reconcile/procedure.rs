@@ -69,7 +69,8 @@ pub fn interlude(turn: &Turn<'_>) -> Option<Advance> {
     if !fits || turn.now.since(operation.step_since) < PAUSE {
         return None;
     }
-    let (service, procedure) = due_in_family(turn.state, turn.root(), turn.now)?;
+    let (service, procedure) =
+        due_in_family(turn.state, turn.root(), turn.now).filter(|(_, procedure)| !procedure.can_wait)?;
     let status = format!("{}: {}", procedure.name, procedure.why);
     let then = Box::new(operation.step.clone());
     let (until, paused) = (operation.deadline, operation.needs_operator.clone());
@@ -83,7 +84,7 @@ pub fn procedure(turn: &Turn<'_>) -> Option<Advance> {
     let Step::Procedure { service, procedure, .. } = &turn.operation.step else { return None };
     let row = turn.state.services.get(service);
     let known = service_facts(turn.state, service, turn.now).zip(row.and_then(kind_of));
-    let Some((facts, kind)) = known else { return Some(over(turn, "the service is gone")) };
+    let Some((facts, kind)) = known else { return Some(over(turn, Outcome::Failed, "the service is gone")) };
     let mut progress = turn.operation.procedure.as_deref().cloned().unwrap_or_default();
     if let Some(label) = progress.asked.take() {
         let Some(outcome) = answer(turn) else {
@@ -136,7 +137,8 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
         }
         ProcedureStep::Wait(why) if same => waits(turn, &why),
         ProcedureStep::Wait(why) => Some(go(why)),
-        ProcedureStep::Done(text) => Some(over(turn, &text)),
+        ProcedureStep::Done(text) => Some(over(turn, Outcome::Done, &text)),
+        ProcedureStep::Failed(why) => Some(over(turn, Outcome::Failed, &why)),
         ProcedureStep::NeedsOperator { reason, remedy } => Some(stuck(turn, reason, remedy)),
     }
 }
@@ -165,18 +167,18 @@ fn acts(
 fn waits(turn: &Turn<'_>, why: &str) -> Option<Advance> {
     let late = turn.operation.deadline.is_some_and(|deadline| turn.now >= deadline);
     match &turn.operation.kind {
-        OperationKind::Drill(_) if late => Some(over(turn, why)),
+        OperationKind::Drill(_) if late => Some(over(turn, Outcome::Failed, why)),
         _ => turn.wait(WAIT_SPAN, why),
     }
 }
 
 /// The operation goes on where it was, or waits for its operator as before; one that was nothing else ends.
-fn over(turn: &Turn<'_>, text: &str) -> Advance {
+fn over(turn: &Turn<'_>, outcome: Outcome, text: &str) -> Advance {
     let Step::Procedure { then, until, paused, .. } = &turn.operation.step else {
-        return turn.end(Outcome::Done, text);
+        return turn.end(outcome, text);
     };
     if matches!(turn.operation.kind, OperationKind::Procedure(_)) {
-        return turn.end(Outcome::Done, text);
+        return turn.end(outcome, text);
     }
     let then = match then.as_ref() {
         Step::Settle { member, .. } => Step::Settle { member: *member, good_since: None },
@@ -189,7 +191,7 @@ fn over(turn: &Turn<'_>, text: &str) -> Advance {
 /// A drill is never left waiting for an operator: it ends by its own deadline.
 fn stuck(turn: &Turn<'_>, reason: String, remedy: String) -> Advance {
     if matches!(turn.operation.kind, OperationKind::Drill(_)) {
-        return over(turn, &reason);
+        return over(turn, Outcome::Failed, &reason);
     }
     let id = turn.id;
     let remedy =

@@ -15,7 +15,12 @@ use crate::reconcile::{Turn, step_of};
 use crate::state::{Operation, OperationKind, State};
 
 fn procedure() -> Procedure {
-    Procedure { name: "cold-start".to_owned(), why: "it is down".to_owned(), arguments: BTreeMap::new() }
+    Procedure {
+        name: "cold-start".to_owned(),
+        why: "it is down".to_owned(),
+        can_wait: false,
+        arguments: BTreeMap::new(),
+    }
 }
 
 fn cache() -> serde_json::Value {

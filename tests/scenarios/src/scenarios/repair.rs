@@ -39,6 +39,7 @@ pub fn repair(platform: &Platform) -> Result<Value> {
     damage("rules flushed", &|| exec(&host, &["nft", "flush", "ruleset"]).map(drop), &|| {
         rules_are_back(&host)
     })?;
+    restart_engine(&host)?;
     damage("file edited", &|| edit(&host), &|| not_edited(&host))?;
     damage(
         "docker system prune",
@@ -76,6 +77,13 @@ fn remove_network(host: &Host, network: &str) -> Result<()> {
         "docker ps -aq --filter network={name} | xargs -r docker rm -f >/dev/null; docker network rm {name}"
     );
     wait("network removed by hand", Duration::from_secs(10), || exec(host, &["sh", "-c", &script]).map(drop))
+}
+
+/// What the agent tells an operator to do when Docker's own rules were flushed. No container stops by it.
+fn restart_engine(host: &Host) -> Result<()> {
+    host.engine_kill()?;
+    host.engine_start()?;
+    host.wait_for_engine()
 }
 
 fn rules_are_back(host: &Host) -> Result<()> {

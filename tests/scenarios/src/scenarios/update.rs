@@ -1,9 +1,10 @@
 //! Planned changes under load: switchover, a new image member by member, an image that never becomes healthy.
 
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use muster_model::view::{HealthWord, OperationState, OperationView};
 use serde_json::{Value, json};
 
@@ -57,12 +58,23 @@ pub fn switchover(platform: &Platform) -> Result<Value> {
     Ok(samples(&summary))
 }
 
+/// The spec with another image than the one in force, so that an update can be shown again and again.
+fn other_image(platform: &Platform) -> Result<PathBuf> {
+    for image in [specs::NEXT, specs::IMAGE] {
+        let path = platform.write_spec("next.yaml", &postgres::spec(platform, image)?)?;
+        if platform.cli.output(&["plan", &path.to_string_lossy()])?.status.code() == Some(2) {
+            return Ok(path);
+        }
+    }
+    bail!("neither image would change anything");
+}
+
 /// Replicas first, the leader last after a switchover; the coordinators' leader dies once in the middle.
 pub fn rolling_update(platform: &Platform) -> Result<Value> {
     let service = platform.settings.service.as_str();
     let from = platform.service(service)?.revision;
     let writer = writer(platform, "update")?;
-    let path = platform.write_spec("next.yaml", &postgres::spec(platform, specs::NEXT)?)?;
+    let path = other_image(platform)?;
     let cli = platform.cli.clone();
     let apply = thread::spawn(move || cli.run(&["--yes", "apply", &path.to_string_lossy()]));
     wait("the first member of the new revision", Duration::from_secs(90), || {

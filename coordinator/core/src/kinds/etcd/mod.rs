@@ -24,6 +24,8 @@ pub const CLIENT_PORT: u16 = 2379;
 
 /// Follows without a vote until it has everything.
 const LEARNER: &str = "learner";
+/// The role of the member that leads.
+pub const LEADER: &str = "leader";
 
 /// The kind `etcd`.
 pub struct Etcd;
@@ -90,11 +92,12 @@ impl Kind for Etcd {
         let healthy = parts::answer_json(status, "health").is_some_and(|body| body["health"] == "true");
         let body = parts::answer_json(status, "status").unwrap_or_default();
         let me = &body["header"]["member_id"];
+        seen.system_id = me.as_str().map(str::to_owned);
         // Absent or "0" while there is no leader; the gateway leaves zeroes out.
         let learner = body["isLearner"] == true;
         let leader = Some(&body["leader"]).filter(|id| id.as_str().is_some_and(|id| id != "0"));
         let role = |id| match (id == me, learner) {
-            (true, _) => "leader",
+            (true, _) => LEADER,
             (false, true) => LEARNER,
             (false, false) => "follower",
         };

@@ -1,5 +1,6 @@
 //! PostgreSQL under Patroni: the trait's answers, each given by a file of its own. Decides nothing itself.
 
+mod apart;
 mod decide;
 mod observe;
 mod parameters;
@@ -12,7 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use muster_model::ids::{MemberId, Name};
-use muster_model::observed::MemberStatus;
+use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
@@ -21,8 +22,8 @@ use serde_json::{Map, Value, json};
 use self::settings::{Mode, Settings};
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::{
-    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed,
-    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
+    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
+    RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 
 /// Clients and replication.
@@ -157,6 +158,19 @@ impl Kind for Postgres {
         let to = decide::candidate(service, &settings, to)?;
         let pair = |member: &super::MemberFacts| (member.slot, member.member);
         Ok(release::switchover(service.name, &settings, pair(from), pair(to)))
+    }
+
+    fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
+        apart::due(service)
+    }
+
+    fn proceed(
+        &self,
+        service: &ServiceFacts<'_>,
+        _procedure: &Procedure,
+        answers: &[(String, TaskOutcome)],
+    ) -> ProcedureStep {
+        apart::proceed(service, answers)
     }
 
     fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_model::ids::MemberId;
-use muster_model::observed::Answer;
+use muster_model::observed::{Answer, TaskOutcome};
 use muster_model::plan::{Act, TaskKind};
 use muster_model::spec::ServiceSpec;
 use muster_model::view::HealthWord;
@@ -14,7 +14,7 @@ use crate::kinds::golden::{
     child_of_postgres, compare, facts, member, name, peer, platform, postgres_ha, problems, refused, running,
     spec,
 };
-use crate::kinds::{Kind, MemberFacts, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, ProcedureStep, ServiceFacts, UpdateStep};
 
 const HA: &str = r#"{"kind":"postgres"}"#;
 const WRITTEN: &str = r#"{"kind":"postgres","synchronous":false,"image":"registry.example/pg:16",
@@ -365,4 +365,33 @@ fn clients_are_told_both_proxies_and_a_user() {
     );
     assert!(endpoints(HA, Some("stranger")).is_empty());
     assert!(child_of_postgres(HA, "proxy").peers.len() == 2);
+}
+
+#[test]
+fn etcds_leader_leaves_the_host_of_the_databases_leader() {
+    let parts = parts();
+    let mut it = service(&parts, trio());
+    let led = |it: &mut ServiceFacts<'_>, slot: u32| {
+        for lock in &mut it.children.get_mut(&name("etcd")).unwrap().members {
+            let seen = lock.seen.as_mut().unwrap();
+            seen.role = Some(if lock.slot == slot { "leader" } else { "follower" }.to_owned());
+            seen.system_id = Some(format!("70{}", lock.slot));
+        }
+    };
+    let leader = Postgres.leader(&it).unwrap();
+    led(&mut it, leader);
+    let due = Postgres.due(&it).unwrap();
+    assert!(due.can_wait && due.name == "leaders-apart");
+    let ProcedureStep::Task { task, .. } = Postgres.proceed(&it, &due, &[]) else { panic!("no task") };
+    assert_eq!(task.member, MemberId(u64::from(leader)));
+    let TaskKind::Act { act: Act::Http(http) } = &task.what else { panic!("{task:?}") };
+    assert!(http.body.as_deref().is_some_and(|body| body != format!(r#"{{"targetID":"70{leader}"}}"#)));
+    let refused = ("move".to_owned(), TaskOutcome::Failed { why: "not leader".to_owned() });
+    assert!(matches!(Postgres.proceed(&it, &due, &[refused]), ProcedureStep::Failed(_)));
+    // Nothing is moved while anything is not well, or when they are apart.
+    it.children.get_mut(&name("etcd")).unwrap().members[1].seen.as_mut().unwrap().ready = false;
+    assert_eq!(Postgres.due(&it), None);
+    it.children.get_mut(&name("etcd")).unwrap().members[1].seen.as_mut().unwrap().ready = true;
+    led(&mut it, leader % 3 + 1);
+    assert_eq!(Postgres.due(&it), None);
 }
