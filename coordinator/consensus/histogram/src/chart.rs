@@ -27,6 +27,8 @@ impl AsciiChart {
 
 impl fmt::Display for AsciiChart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines.iter().try_for_each(|(name, histogram)| writeln!(f, "{name}: {}", histogram.percentile_stats()))
+        self.lines
+            .iter()
+            .try_for_each(|(name, histogram)| writeln!(f, "{name}: {}", histogram.percentile_stats()))
     }
 }
