@@ -65,6 +65,7 @@ pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
     teller(service, new.member)?;
     Some(Procedure {
         name: JOIN.to_owned(),
+        can_wait: false,
         why: format!("{}/{} on {} is new", service.name, new.slot, new.host_name),
         arguments: BTreeMap::from([("member".to_owned(), new.member.to_string())]),
     })
