@@ -170,7 +170,7 @@ pub fn refusal(state: &State, spec: &DrillSpec, now: Timestamp) -> Option<String
     }
     if let Some((id, operation)) = state.holder(&spec.service) {
         let own = matches!(&operation.kind, OperationKind::Drill(drill) if **drill == *spec);
-        if !own {
+        if !own && !operation.is_housekeeping() {
             return Some(format!("operation {id} ({}) holds the service", operation.kind.name()));
         }
     }

@@ -19,6 +19,9 @@ use muster_model::view::EventView;
 use crate::command::{Caller, Command, LogMeta, Rejected, Reply, What};
 use crate::state::{EVENTS_KEPT, State};
 
+/// Who acts when nobody asked.
+const PLATFORM: &str = "muster";
+
 /// Replies kept per client.
 const REPLIES_KEPT: usize = 64;
 /// Clients remembered.
@@ -51,7 +54,7 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
         return Err(Rejected::NotInitialised);
     }
     let done = Reply { index: meta.index, operation: None, mesh_address: None };
-    let actor = command.actor.as_deref().unwrap_or("muster");
+    let actor = command.actor.as_deref().unwrap_or(PLATFORM);
     match &command.what {
         What::Init { id, name } => platform::init(state, id, name, meta)?,
         What::RegisterHost(host) => {

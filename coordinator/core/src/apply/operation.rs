@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_model::ids::{MemberId, Name, OperationId};
 use muster_model::plan::Task;
 
-use super::{acts, event, fresh, unfit, unknown};
+use super::{PLATFORM, acts, event, fresh, unfit, unknown};
 use crate::command::{Act, Advance, LogMeta, Rejected, TaskDraft, Verb};
 use crate::drill::{DrillProgress, DrillStep};
 use crate::state::{DrillReport, OPERATIONS_KEPT, Operation, OperationKind, Outcome, State, Step, TaskRow};
@@ -17,7 +17,8 @@ const ANSWERS_KEPT: usize = 16;
 
 /// Starts an operation, if no other one holds the service's family.
 ///
-/// A rollback, or a removal, takes the place of an update or a procedure that waits for an operator.
+/// A rollback, or a removal, takes the place of an update or a procedure that waits for an operator; whatever an operator
+/// asks for takes the place of work that can wait.
 pub fn start(
     state: &mut State,
     service: &Name,
@@ -30,9 +31,9 @@ pub fn start(
     }
     if let Some((id, holder)) = state.holder(service) {
         let may_yield = matches!(holder.kind, OperationKind::Update | OperationKind::Procedure(_));
-        let yields = may_yield && holder.needs_operator.is_some();
+        let stuck = may_yield && holder.needs_operator.is_some();
         let takes = matches!(kind, OperationKind::Rollback | OperationKind::Remove);
-        if !(yields && takes) {
+        if !(stuck && takes || holder.is_housekeeping() && actor != PLATFORM) {
             let (operation, kind) = (id, holder.kind.name().to_owned());
             return Err(Rejected::Held { service: service.clone(), operation, kind });
         }

@@ -130,6 +130,19 @@ pub fn postgres_ha(json: &str) -> Scene {
     }
 }
 
+/// The service `bus`, which brings no other along, with these members.
+pub fn alone(json: &str, peers: Vec<Peer>) -> Scene {
+    Scene {
+        platform: platform(&[("bus", json)]),
+        service: name("bus"),
+        spec: spec(json),
+        peers,
+        children: BTreeMap::new(),
+        owner: None,
+        joins_existing: false,
+    }
+}
+
 /// The child of [`postgres_ha`] in this role.
 pub fn child_of_postgres(json: &str, role: &str) -> Scene {
     let owner = postgres_ha(json);

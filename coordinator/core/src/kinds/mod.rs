@@ -10,6 +10,7 @@ mod examples;
 #[cfg(test)]
 mod golden;
 mod haproxy;
+mod nats;
 mod parts;
 mod postgres;
 mod procedure;
@@ -32,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 5] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
+pub static ALL: [&dyn Kind; 6] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &nats::Nats, &postgres::Postgres, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]

@@ -52,7 +52,11 @@ fn just_ended(state: &State, service: &Name, procedure: &Procedure, now: Timesta
             && matches!(kind, OperationKind::Procedure(other) if other.name == procedure.name)
     };
     state.operations.values().filter(same).filter_map(|operation| operation.outcome).any(|(at, outcome)| {
-        let pause = if outcome == Outcome::Done { PAUSE } else { PAUSE_FAILED };
+        let pause = match outcome {
+            Outcome::Done => PAUSE,
+            Outcome::Cancelled if procedure.can_wait => PAUSE,
+            _ => PAUSE_FAILED,
+        };
         now.since(at) < pause
     })
 }

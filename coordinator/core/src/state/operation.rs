@@ -188,6 +188,12 @@ impl Operation {
         }
     }
 
+    /// Work that the platform does when nobody wants anything else, and that may be left at any step.
+    #[must_use]
+    pub const fn is_housekeeping(&self) -> bool {
+        matches!(&self.kind, OperationKind::Procedure(procedure) if procedure.can_wait)
+    }
+
     /// Adds a line to the log.
     pub(crate) fn note(&mut self, at: Timestamp, text: &str) {
         if self.log.len() >= LOG_KEPT {

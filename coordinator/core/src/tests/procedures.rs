@@ -9,7 +9,7 @@ use muster_model::time::Millis;
 use muster_model::view::OperationState;
 
 use super::{World, name, spec};
-use crate::command::{TaskDraft, Verb, What};
+use crate::command::{Command, TaskDraft, Verb, What};
 use crate::kinds::{Procedure, ProcedureStep};
 use crate::reconcile::{Turn, step_of};
 use crate::state::{Operation, OperationKind, State};
@@ -132,4 +132,23 @@ fn an_answered_task_is_kept_with_its_outcome() {
         .iter()
         .any(|(_, outcome)| matches!(outcome, TaskOutcome::Done { .. }));
     assert!(turn_done);
+}
+
+#[test]
+fn work_that_can_wait_gives_way_to_an_operator_and_to_nobody_else() {
+    let (mut world, id) = with_procedure();
+    let restart = What::StartOperation {
+        service: name("cache"),
+        kind: OperationKind::Restart { slot: None },
+        seen: None,
+    };
+    let by_operator = Command { actor: Some("admin".to_owned()), ..Command::internal(restart.clone()) };
+    assert!(world.command(&by_operator).is_err(), "a cold start does not give way");
+    assert_eq!(world.await_end(id.0), OperationState::Done);
+    let kind = OperationKind::Procedure(Procedure { can_wait: true, ..procedure() });
+    let id = world.must(What::StartOperation { service: name("cache"), kind, seen: None }).operation.unwrap();
+    assert!(world.propose(restart).is_err());
+    let taken = world.command(&by_operator).unwrap().operation.unwrap();
+    assert_eq!(operation(&world.state, id).state(), OperationState::Cancelled);
+    assert_eq!(world.await_end(taken.0), OperationState::Done);
 }

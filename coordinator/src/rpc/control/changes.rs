@@ -130,7 +130,7 @@ impl Controls {
     async fn wait_for_update(&self, service: &Name) -> Result<Response<pb::Started>, Status> {
         for _ in 0..30 {
             let state = self.read().await?;
-            if let Some((id, _)) = state.holder(service) {
+            if let Some((id, _)) = state.holder(service).filter(|(_, holder)| !holder.is_housekeeping()) {
                 return Ok(Response::new(pb::Started { operation: id.0 }));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
