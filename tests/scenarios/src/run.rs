@@ -39,6 +39,7 @@ pub struct Table {
 pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
     Table { scenarios: s::nats::SCENARIOS, prepare: s::nats::prepare },
+    Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
