@@ -13,6 +13,7 @@ mod haproxy;
 mod parts;
 mod postgres;
 mod procedure;
+mod redis;
 mod settings;
 mod writer;
 
@@ -32,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 5] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
+pub static ALL: [&dyn Kind; 6] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &redis::Redis, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]
