@@ -302,6 +302,8 @@ pub struct Endpoint {
 pub enum WriterEngine {
     /// Rows of PostgreSQL.
     Postgres,
+    /// Keys of Redis.
+    Redis,
 }
 
 /// One kind of service.

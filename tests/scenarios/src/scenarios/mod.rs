@@ -7,5 +7,6 @@ pub mod identity;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
+pub mod redis;
 pub mod repair;
 pub mod update;

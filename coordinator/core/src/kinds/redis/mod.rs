@@ -20,7 +20,7 @@ use muster_model::view::Health;
 use self::settings::{Mode, Settings};
 use super::{
     Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext, SecretNeed,
-    ServiceFacts, Survivability, UpdateStep, Wait, parts,
+    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 
 /// Clients.
@@ -170,5 +170,9 @@ impl Kind for Redis {
         let cluster = if settings.mode == Mode::Cluster { "?cluster=true" } else { "" };
         let url = format!("redis://{user}:{password}@{}/0{cluster}", servers.join(","));
         ["write", "read"].map(|role| Endpoint { role: role.to_owned(), url: url.clone() }).to_vec()
+    }
+
+    fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {
+        Some(WriterEngine::Redis)
     }
 }
