@@ -9,6 +9,7 @@ use muster_model::view::{HealthWord, MemberView, OperationState, OperationView};
 use muster_testbed::Host;
 use serde_json::{Value, json};
 
+use super::network::container;
 use crate::clock::wait;
 use crate::platform::{Platform, exec};
 use crate::run::Scenario;
@@ -198,13 +199,6 @@ fn finish(platform: &Platform, writer: Writer, acked_min: u64, gap_max_ms: u64) 
     let longest = summary["max_gap_ms"].as_u64().context("no max_gap_ms")?;
     ensure!(longest <= gap_max_ms, "a gap of {longest} ms, at most {gap_max_ms} ms: {summary}");
     Ok(samples(&summary))
-}
-
-fn container(host: &Host, member: &MemberView) -> Result<String> {
-    let filter = format!("label=muster.member={}", member.member);
-    let id = host.docker(&["ps", "-q", "--no-trunc", "--filter", &filter], DOCKER)?.trim().to_owned();
-    ensure!(!id.is_empty(), "no container of member {} on {}", member.member, host.name());
-    Ok(id)
 }
 
 /// One `apply` on an empty platform, then healthy.
