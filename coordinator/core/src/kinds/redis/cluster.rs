@@ -95,6 +95,12 @@ pub fn master_of<'n, 'a>(nodes: &'n [Node<'a>], shard: u32) -> Option<&'n Node<'
     leading().find(|node| parts::is_ready(node.fact)).or_else(|| leading().next())
 }
 
+/// The member that will lead a shard that has no hash slots yet.
+pub fn empty_master<'n, 'a>(nodes: &'n [Node<'a>], shard: u32) -> Option<&'n Node<'a>> {
+    let empty = nodes.iter().find(|node| node.fact.slot == home(shard) && node.master && node.slots == 0);
+    empty.filter(|_| master_of(nodes, shard).is_none())
+}
+
 /// Members that lead, by host.
 pub fn masters_by_host<'a>(nodes: &[Node<'a>]) -> BTreeMap<&'a HostId, Vec<u32>> {
     let mut hosts: BTreeMap<&HostId, Vec<u32>> = BTreeMap::new();

@@ -70,6 +70,9 @@ fn serving(service: &ServiceFacts<'_>, settings: &Settings, reasons: &mut Vec<St
     for shard in 1..=settings.shards {
         let replicas = nodes.iter().filter(|node| node.shard() == shard && node.in_sync()).count();
         match master_of(&nodes, shard) {
+            None if cluster::empty_master(&nodes, shard).is_some() => {
+                at_least(HealthWord::Degraded, format!("shard {shard} has no hash slots yet"));
+            }
             None => at_least(HealthWord::Down, format!("shard {shard} has no master")),
             Some(master) if !parts::is_ready(master.fact) => {
                 at_least(HealthWord::Down, format!("shard {shard} takes no writes"));
@@ -143,7 +146,14 @@ pub fn may_retire(service: &ServiceFacts<'_>, settings: &Settings, member: Membe
         Some(row) if leads(service, row.slot) => {
             Err(Wait(format!("{}/{} has hash slots", service.name, row.slot)))
         }
-        _ => may_stop(service, settings, member),
+        // Others that leave with it keep nobody waiting.
+        _ => match service.members.iter().find(|other| {
+            let stays = cluster::numbers(settings).contains(&other.slot);
+            other.member != member && stays && !parts::is_ready(other)
+        }) {
+            Some(other) => Err(Wait(parts::why_not_ready(service, other))),
+            None => Ok(()),
+        },
     }
 }
 

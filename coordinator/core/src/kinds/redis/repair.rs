@@ -9,7 +9,7 @@ use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, RespCall, TaskKind};
 use muster_model::time::{Millis, Timestamp};
 use serde_json::json;
 
-use super::cluster::{self, HASH_SLOTS, Node, home, master_of, nodes};
+use super::cluster::{self, HASH_SLOTS, Node, empty_master, home, master_of, nodes};
 use super::settings::{Mode, Settings};
 use super::{PORT, decide, render};
 use crate::command::TaskDraft;
@@ -22,6 +22,8 @@ const RETRY_AFTER: Millis = Millis::seconds(2);
 /// Tries of one step.
 const TRIES_MAX: usize = 8;
 const TASK_TIMEOUT_MS: u64 = 10_000;
+/// Longest move of hash slots; what it did not reach is moved by the next one.
+const RESHARD_TIMEOUT_MS: u64 = 600_000;
 
 /// One thing that the cluster needs.
 struct Need {
@@ -105,6 +107,7 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Need> {
         .or_else(|| follow(service, &nodes, "join"))
         .or_else(|| note(service, &nodes))
         .or_else(|| forget(service, &nodes))
+        .or_else(|| reshard(service, settings, &nodes))
         .or_else(|| spread(service, settings, &nodes))
 }
 
@@ -198,8 +201,9 @@ fn meet(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static str)
 
 /// Members without hash slots, and replicas of a foreign master, follow the master of their shard.
 fn follow(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static str) -> Option<Need> {
+    let master_of = |shard: u32| master_of(nodes, shard).or_else(|| empty_master(nodes, shard));
     let lost = |node: &&Node<'_>| {
-        let master = master_of(nodes, node.shard());
+        let master = master_of(node.shard());
         let right = master.is_none_or(|master| node.follows == Some(master.id) || node.id == master.id);
         let owns = node.master && node.slots > 0;
         !owns && !right && master.is_some_and(|master| node.knows.contains(&master.id))
@@ -207,7 +211,7 @@ fn follow(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static st
     let lost: Vec<&Node<'_>> = nodes.iter().filter(lost).collect();
     let first = lost.first()?;
     let calls = lost.iter().filter_map(|node| {
-        let master = master_of(nodes, node.shard())?;
+        let master = master_of(node.shard())?;
         Some(at(node, "follow", &format!("CLUSTER REPLICATE {}", master.id)))
     });
     // The server itself refuses for a master with keys or hash slots.
@@ -268,6 +272,44 @@ fn forget(service: &ServiceFacts<'_>, nodes: &[Node<'_>]) -> Option<Need> {
         what: "nodes that left are forgotten".to_owned(),
         step: draft(service, member, None, calls),
     })
+}
+
+/// Hash slots go to shards that have none yet, and away from shards that are no longer wanted, by the engine's own tool
+/// in the container of a master. It moves key by key, and can be cut off at any point: the next one goes on.
+fn reshard(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
+    let wanted = cluster::numbers(settings);
+    let stay = nodes.iter().filter(|node| node.leads() && wanted.contains(&node.fact.slot));
+    let by = stay.min_by_key(|node| node.fact.slot)?;
+    let leaving: Vec<&Node<'_>> =
+        nodes.iter().filter(|node| node.leads() && !wanted.contains(&node.fact.slot)).collect();
+    let empty: Vec<u32> =
+        (1..=settings.shards).filter(|shard| empty_master(nodes, *shard).is_some()).collect();
+    if (leaving.is_empty() && empty.is_empty()) || !nodes.iter().all(|node| node.ok) {
+        return None;
+    }
+    let weights: Vec<String> = leaving.iter().map(|node| format!("{}=0", node.id)).collect();
+    let arguments = match weights.is_empty() {
+        true => "--cluster-use-empty-masters".to_owned(),
+        false => format!("--cluster-weight {}", weights.join(" ")),
+    };
+    let client = settings.flavour.client();
+    let script = format!(
+        "export REDISCLI_AUTH=$(cat /muster/secrets/admin); cli='{client} --user muster-admin --no-auth-warning --cluster'; \
+         $cli fix 127.0.0.1:{PORT} >/dev/null; \
+         $cli rebalance 127.0.0.1:{PORT} --cluster-threshold 1 {arguments} --cluster-yes >/tmp/reshard 2>&1; \
+         code=$?; tail -n 3 /tmp/reshard; exit $code"
+    );
+    let draft = TaskDraft {
+        member: by.fact.member,
+        guard: None,
+        what: TaskKind::Exec { argv: ["/bin/sh", "-c", &script].map(str::to_owned).to_vec() },
+        timeout_ms: RESHARD_TIMEOUT_MS,
+    };
+    let what = match leaving.first() {
+        Some(node) => format!("hash slots leave shard {}", node.shard()),
+        None => format!("hash slots move to shard {}", empty.first().copied().unwrap_or_default()),
+    };
+    Some(Need { procedure: "reshard", what, step: Step::Task(Box::new(draft)) })
 }
 
 /// Masters that piled up on a host after a failover go back to hosts of their own, once everybody is in sync.
