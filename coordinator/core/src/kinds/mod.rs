@@ -314,6 +314,11 @@ pub trait Kind: Sync {
     /// Judges the settings; children are judged by their own kind.
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
 
+    /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
+    fn may_become(&self, _present: &ServiceSpec, _written: &ServiceSpec) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Services that this one brings along.
     fn children(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<Child> {
         Vec::new()

@@ -50,6 +50,20 @@ impl Kind for Redis {
         problems
     }
 
+    fn may_become(&self, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), String> {
+        let (present, written) = (Settings::of(present), Settings::of(written));
+        let remedy = "make another service beside it and copy the keys";
+        if present.mode != written.mode {
+            return Err(format!("its mode cannot be changed: {remedy}"));
+        }
+        if present.flavour != written.flavour {
+            return Err(format!(
+                "its flavour cannot be changed, the files of one may be unreadable for the other: {remedy}"
+            ));
+        }
+        Ok(())
+    }
+
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
         let settings = Settings::of(spec);
         let cluster = settings.mode == Mode::Cluster;

@@ -71,6 +71,14 @@ fn settings_are_judged() {
     }
 }
 
+#[test]
+fn what_would_leave_data_behind_is_refused() {
+    let change = |from: &str, to: &str| Redis.may_become(&spec(from), &spec(to));
+    assert!(change(CLUSTER, r#"{"kind":"redis","network":"dbnet","shards":4,"replicas":2}"#).is_ok());
+    assert!(change(CLUSTER, r#"{"kind":"redis","mode":"single"}"#).unwrap_err().contains("mode"));
+    assert!(change(CLUSTER, r#"{"kind":"redis","flavour":"valkey"}"#).unwrap_err().contains("flavour"));
+}
+
 /// CRC-16/XMODEM, as the cluster's specification says.
 fn hash_slot(tag: &str) -> u16 {
     let step = |crc: u16, byte: u8| {
@@ -412,4 +420,43 @@ fn what_a_host_takes_along_is_computed_from_the_placement() {
     let mut pair = whole();
     pair[1].host = host(1);
     assert_eq!(losses(pair), [host(1)]);
+}
+
+#[test]
+fn a_new_shard_gets_hash_slots_and_one_that_goes_gives_them_away() {
+    let script = |members: Vec<MemberFacts>, spec_json: &str| {
+        let (service, spec) = (name("cache"), spec(spec_json));
+        let mut records = records();
+        for slot in [41, 42] {
+            records.insert(format!("node-{slot}"), format!("{slot} {}", id(slot)));
+        }
+        let slots = super::settings::Settings::of(&spec).members();
+        let facts = ServiceFacts { slots, ..with(&service, &spec, members, &records) };
+        let due = Redis.due(&facts)?;
+        assert_eq!(Redis.health(&facts).word, HealthWord::Degraded);
+        match Redis.proceed(&facts, &due, &[]) {
+            ProcedureStep::Task { task, .. } => match task.what {
+                TaskKind::Exec { argv } => Some(argv[2].clone()),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut members = whole();
+    members.extend([node(41, 4, Ok(0)), node(42, 1, Err(41))]);
+    let knows = [11, 12, 21, 22, 31, 32, 41, 42].map(id).join(",");
+    for member in &mut members {
+        member.seen.as_mut().unwrap().facts.insert("knows".to_owned(), knows.clone());
+    }
+    members[6].seen.as_mut().unwrap().ready = false;
+    let four = r#"{"kind":"redis","network":"dbnet","shards":4}"#;
+    let moved = script(members.clone(), four).unwrap();
+    assert!(moved.contains("rebalance") && moved.contains("--cluster-use-empty-masters"), "{moved}");
+    members[0] = node(11, 1, Ok(4_096));
+    members[0].seen.as_mut().unwrap().facts.insert("knows".to_owned(), knows.clone());
+    members[6] = node(41, 4, Ok(1_365));
+    members[6].seen.as_mut().unwrap().facts.insert("knows".to_owned(), knows);
+    members[6].seen.as_mut().unwrap().ready = false;
+    let away = script(members, CLUSTER).unwrap();
+    assert!(away.contains(&format!("--cluster-weight {}=0", id(41))), "{away}");
 }
