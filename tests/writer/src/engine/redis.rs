@@ -92,7 +92,7 @@ impl Engine for Servers {
             let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
             Ok(Box::new(Keys { connection, tags: &TAGS[..1] }) as Box<dyn Session>)
         };
-        match timeout(READY_TIMEOUT, ready).await {
+        match timeout(READY_TIMEOUT, Box::pin(ready)).await {
             Ok(result) => result.map_err(|error: RedisError| told(&error)),
             Err(_) => Err(format!("not connected within {READY_TIMEOUT:?}")),
         }

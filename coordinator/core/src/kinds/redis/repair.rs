@@ -15,6 +15,10 @@ use super::{PORT, decide, render};
 use crate::command::TaskDraft;
 use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
+/// Masters go back to hosts of their own.
+const SPREAD: &str = "spread";
+/// Hash slots go from shard to shard.
+const RESHARD: &str = "reshard";
 /// Time until what a step did is seen: probes, reports and gossip.
 const SEEN_WITHIN: Millis = Millis::seconds(15);
 /// Pause after a step that was refused or failed.
@@ -46,7 +50,13 @@ pub fn due(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Procedure>
     if matches!(need.step, Step::Wait) {
         return None;
     }
-    Some(Procedure { name: need.procedure.to_owned(), why: need.what, arguments: Default::default() })
+    Some(Procedure {
+        name: need.procedure.to_owned(),
+        why: need.what,
+        // An update moves masters itself, and is over soon.
+        can_wait: matches!(need.procedure, SPREAD | RESHARD),
+        arguments: Default::default(),
+    })
 }
 
 /// The next step, whatever the work was called when it began.
@@ -107,7 +117,7 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Need> {
         .or_else(|| follow(service, &nodes, "join"))
         .or_else(|| note(service, &nodes))
         .or_else(|| forget(service, &nodes))
-        .or_else(|| reshard(service, settings, &nodes))
+        .or_else(|| reshard(settings, &nodes))
         .or_else(|| spread(service, settings, &nodes))
 }
 
@@ -276,7 +286,7 @@ fn forget(service: &ServiceFacts<'_>, nodes: &[Node<'_>]) -> Option<Need> {
 
 /// Hash slots go to shards that have none yet, and away from shards that are no longer wanted, by the engine's own tool
 /// in the container of a master. It moves key by key, and can be cut off at any point: the next one goes on.
-fn reshard(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
+fn reshard(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
     let wanted = cluster::numbers(settings);
     let stay = nodes.iter().filter(|node| node.leads() && wanted.contains(&node.fact.slot));
     let by = stay.min_by_key(|node| node.fact.slot)?;
@@ -309,7 +319,7 @@ fn reshard(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) 
         Some(node) => format!("hash slots leave shard {}", node.shard()),
         None => format!("hash slots move to shard {}", empty.first().copied().unwrap_or_default()),
     };
-    Some(Need { procedure: "reshard", what, step: Step::Task(Box::new(draft)) })
+    Some(Need { procedure: RESHARD, what, step: Step::Task(Box::new(draft)) })
 }
 
 /// Masters that piled up on a host after a failover go back to hosts of their own, once everybody is in sync.
@@ -328,9 +338,5 @@ fn spread(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -
         what: task.what,
         timeout_ms: task.timeout_ms,
     }));
-    Some(Need {
-        procedure: "spread",
-        what: format!("slot {to} leads its shard instead of slot {from}"),
-        step,
-    })
+    Some(Need { procedure: SPREAD, what: format!("slot {to} leads its shard instead of slot {from}"), step })
 }
