@@ -188,6 +188,8 @@ impl World {
                 member: node.peer.member,
                 host: HostId::new(format!("{:016x}", node.host)).unwrap(),
                 host_name: node.peer.host.clone(),
+                addresses: node.peer.addresses.clone(),
+                joins_existing: false,
                 host_up: true,
                 started: true,
                 revision: Revision(1),

@@ -155,6 +155,8 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         member: MemberId(slot.into()),
         host: HostId::new(format!("{host:016x}")).unwrap(),
         host_name: name(&format!("host-{host}")),
+        addresses: peer(slot, u64::from(slot), slot as u8).addresses,
+        joins_existing: false,
         host_up: true,
         started: true,
         revision: muster_model::ids::Revision(1),
