@@ -118,7 +118,8 @@ impl<C: Ask> Keys<C> {
     async fn all(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, RedisError> {
         let ask = |command: Cmd| {
             let mut connection = self.connection.clone();
-            async move { connection.req_packed_command(&command).await }
+            // What the server refuses comes as a value, not as an error.
+            async move { connection.req_packed_command(&command).await.and_then(Value::extract_error) }
         };
         try_join_all(commands.into_iter().map(ask)).await
     }
