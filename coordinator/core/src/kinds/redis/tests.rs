@@ -270,7 +270,7 @@ fn a_try_is_given_time_and_then_an_operator_is_asked() {
         let refused = (label, TaskOutcome::Refused { why: "lag".to_owned() });
         let mut later = facts.clone();
         later.now = Timestamp(facts.now.0 + 3_000);
-        assert!(matches!(Redis.proceed(&later, &due, &[refused.clone()]), ProcedureStep::Task { .. }));
+        assert!(matches!(Redis.proceed(&later, &due, std::slice::from_ref(&refused)), ProcedureStep::Task { .. }));
         let many = vec![refused; 8];
         assert!(matches!(Redis.proceed(&later, &due, &many), ProcedureStep::NeedsOperator { .. }));
     });
@@ -383,7 +383,7 @@ fn a_replaced_member_joins_and_the_old_one_is_forgotten_by_all() {
     // Neither is anybody forgotten while hash slots have no master.
     members[2].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "0".to_owned());
     judge(members, noted, |facts| {
-        assert_ne!(Redis.due(facts).map(|due| due.name), Some("forget".to_owned()))
+        assert_ne!(Redis.due(facts).map(|due| due.name), Some("forget".to_owned()));
     });
 }
 
