@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::apply::apply;
 use crate::command::{Command, LogMeta, What};
-use crate::facts::{layout_of, needed_secrets};
+use crate::facts::{kind_of, layout_of, needed_secrets};
 use crate::reconcile::{self, Reconciler};
 use crate::scheduler::{choose, not_allowed};
-use crate::state::{Liveness, State};
+use crate::state::{Liveness, Service, State};
 use crate::survive;
 
 /// Rounds after which the trial stops; each fills or renders what the one before made possible.
@@ -123,9 +123,7 @@ fn refusals(state: &State, spec: &PlatformSpec) -> Vec<String> {
             )),
             Some(written) => {
                 refusals.extend(networks_of(state, name, written));
-                let kind = crate::kinds::kind(written.kind.as_str());
-                let why = kind.and_then(|kind| kind.cannot_become(&service.spec, written));
-                refusals.extend(why.map(|why| format!("service `{name}`: {why}")));
+                refusals.extend(change_of(state, name, service, written));
             }
         }
     }
@@ -146,6 +144,13 @@ fn networks_of(state: &State, name: &Name, written: &ServiceSpec) -> Option<Stri
         let list = present.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
         format!("service `{name}` has members in {list} and cannot join other networks: remove it first")
     })
+}
+
+/// What its kind cannot change while there is data.
+fn change_of(state: &State, name: &Name, service: &Service, written: &ServiceSpec) -> Option<String> {
+    let kind = kind_of(service).filter(|_| !state.members_of(name).is_empty())?;
+    let why = kind.may_become(&service.spec, written).err()?;
+    Some(format!("service `{name}`: {why}"))
 }
 
 fn subnets(state: &State, old: &PlatformSpec, new: &PlatformSpec) -> Vec<String> {

@@ -40,6 +40,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
     Table { scenarios: s::nats::SCENARIOS, prepare: s::nats::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
+    Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

@@ -14,6 +14,7 @@ mod nats;
 mod parts;
 mod postgres;
 mod procedure;
+mod redis;
 mod settings;
 mod writer;
 
@@ -34,8 +35,8 @@ use serde_json::Value;
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 6] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &nats::Nats, &postgres::Postgres, &writer::Writer];
+pub static ALL: [&dyn Kind; 7] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &nats::Nats, &postgres::Postgres, &redis::Redis, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]
@@ -306,6 +307,8 @@ pub struct Endpoint {
 pub enum WriterEngine {
     /// Rows of PostgreSQL.
     Postgres,
+    /// Keys of Redis.
+    Redis,
 }
 
 /// One kind of service.
@@ -315,6 +318,11 @@ pub trait Kind: Sync {
 
     /// Judges the settings; children are judged by their own kind.
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
+
+    /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
+    fn may_become(&self, _present: &ServiceSpec, _written: &ServiceSpec) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Services that this one brings along.
     fn children(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<Child> {
@@ -336,11 +344,6 @@ pub trait Kind: Sync {
     /// Why this service cannot be scaled by members.
     fn scaled(&self, spec: &ServiceSpec, _count: u32) -> Result<(&'static str, Value), Wait> {
         Err(Wait(format!("a service of kind `{}` has no number of members to change", spec.kind)))
-    }
-
-    /// Why a service cannot go from its old spec to this one; absent = it can.
-    fn cannot_become(&self, _old: &ServiceSpec, _new: &ServiceSpec) -> Option<String> {
-        None
     }
 
     /// Services whose addresses its members are told: they are rendered again when those change.

@@ -10,5 +10,6 @@ pub mod nats;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
+pub mod redis;
 pub mod repair;
 pub mod update;

@@ -117,12 +117,14 @@ impl Kind for Postgres {
         }
     }
 
-    fn cannot_become(&self, old: &ServiceSpec, new: &ServiceSpec) -> Option<String> {
-        let modes = (Settings::of(old).mode, Settings::of(new).mode);
-        (modes == (Mode::Ha, Mode::Single)).then(|| {
-            "`ha` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
-                .to_owned()
-        })
+    fn may_become(&self, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), String> {
+        match (Settings::of(present).mode, Settings::of(written).mode) {
+            (Mode::Ha, Mode::Single) => Err(
+                "`ha` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
