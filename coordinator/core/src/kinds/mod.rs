@@ -3,6 +3,7 @@
 //! A kind decides nothing about hosts; it says what its members need, renders them, reads their probes, and names
 //! the next safe step. Everything here is pure: the same facts give the same answer on every coordinator.
 
+mod accounts;
 mod app;
 mod etcd;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod examples;
 #[cfg(test)]
 mod golden;
 mod haproxy;
+mod mariadb;
 mod parts;
 mod postgres;
 mod procedure;
@@ -32,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 5] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
+pub static ALL: [&dyn Kind; 6] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &mariadb::Mariadb, &postgres::Postgres, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]
@@ -301,6 +303,8 @@ pub struct Endpoint {
 pub enum WriterEngine {
     /// Rows of PostgreSQL.
     Postgres,
+    /// Rows of MariaDB.
+    Mariadb,
 }
 
 /// One kind of service.
