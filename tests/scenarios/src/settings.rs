@@ -15,6 +15,8 @@ pub struct Settings {
     pub service: Name,
     /// The application. `MUSTER_SHOW_APP`.
     pub app: Name,
+    /// The MariaDB service. `MUSTER_SHOW_MARIADB`.
+    pub mariadb: Name,
     /// Emulated hosts. `MUSTER_SHOW_HOSTS`.
     pub hosts: usize,
     /// Subnet of the databases' network. `MUSTER_SHOW_DBNET`.
@@ -41,6 +43,7 @@ impl Settings {
             platform: name("MUSTER_SHOW_PLATFORM", "demo")?,
             service: name("MUSTER_SHOW_SERVICE", "pg-main")?,
             app: name("MUSTER_SHOW_APP", "hello")?,
+            mariadb: name("MUSTER_SHOW_MARIADB", "shop")?,
             hosts,
             dbnet: text("MUSTER_SHOW_DBNET", "172.31.10.0/24"),
             proxynet: text("MUSTER_SHOW_PROXYNET", "172.30.0.0/24"),

@@ -4,6 +4,7 @@ pub mod drills;
 pub mod faults;
 pub mod first;
 pub mod identity;
+pub mod mariadb;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
