@@ -41,6 +41,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::nats::SCENARIOS, prepare: s::nats::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
     Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
+    Table { scenarios: s::mariadb::SCENARIOS, prepare: s::mariadb::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub app: Name,
     /// The Redis service. `MUSTER_SHOW_CACHE`.
     pub cache_service: Name,
+    /// The MariaDB service. `MUSTER_SHOW_MARIADB`.
+    pub mariadb: Name,
     /// Emulated hosts. `MUSTER_SHOW_HOSTS`.
     pub hosts: usize,
     /// Subnet of the databases' network. `MUSTER_SHOW_DBNET`.
@@ -46,6 +48,7 @@ impl Settings {
             service: name("MUSTER_SHOW_SERVICE", "pg-main")?,
             app: name("MUSTER_SHOW_APP", "hello")?,
             cache_service: name("MUSTER_SHOW_CACHE", "cache")?,
+            mariadb: name("MUSTER_SHOW_MARIADB", "shop")?,
             hosts,
             dbnet: text("MUSTER_SHOW_DBNET", "172.31.10.0/24"),
             proxynet: text("MUSTER_SHOW_PROXYNET", "172.30.0.0/24"),

@@ -3,6 +3,7 @@
 //! A kind decides nothing about hosts; it says what its members need, renders them, reads their probes, and names
 //! the next safe step. Everything here is pure: the same facts give the same answer on every coordinator.
 
+mod accounts;
 mod app;
 mod etcd;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod examples;
 #[cfg(test)]
 mod golden;
 mod haproxy;
+mod mariadb;
 mod nats;
 mod parts;
 mod postgres;
@@ -35,8 +37,16 @@ use serde_json::Value;
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 7] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &nats::Nats, &postgres::Postgres, &redis::Redis, &writer::Writer];
+pub static ALL: [&dyn Kind; 8] = [
+    &app::App,
+    &etcd::Etcd,
+    &haproxy::Haproxy,
+    &mariadb::Mariadb,
+    &nats::Nats,
+    &postgres::Postgres,
+    &redis::Redis,
+    &writer::Writer,
+];
 
 /// The kind of this name.
 #[must_use]
@@ -309,6 +319,8 @@ pub enum WriterEngine {
     Postgres,
     /// Keys of Redis.
     Redis,
+    /// Rows of MariaDB.
+    Mariadb,
 }
 
 /// One kind of service.

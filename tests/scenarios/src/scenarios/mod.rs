@@ -7,6 +7,7 @@ pub mod first;
 pub mod hosts;
 pub mod identity;
 pub mod nats;
+pub mod mariadb;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
