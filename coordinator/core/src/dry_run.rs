@@ -119,12 +119,22 @@ fn refusals(state: &State, spec: &PlatformSpec) -> Vec<String> {
                 "service `{name}` is of kind `{}` and cannot become `{}`: remove it first, or choose another name",
                 service.spec.kind, written.kind
             )),
-            Some(written) => refusals.extend(networks_of(state, name, written)),
+            Some(written) => {
+                refusals.extend(networks_of(state, name, written));
+                refusals.extend(change_of(state, name, &service.spec, written));
+            }
         }
     }
     refusals.extend(subnets(state, platform.spec.as_ref(), spec));
     refusals.extend(children(spec));
     refusals
+}
+
+/// What its kind cannot change any more once there are members.
+fn change_of(state: &State, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Option<String> {
+    let kind = crate::kinds::kind(new.kind.as_str())?;
+    let has_members = !state.members_of(name).is_empty();
+    kind.may_become(name, old, new).err().filter(|_| has_members).map(|why| why.0)
 }
 
 /// A member's addresses are for life: its service cannot join other networks.

@@ -13,6 +13,7 @@ mod haproxy;
 mod parts;
 mod postgres;
 mod procedure;
+mod s3;
 mod settings;
 mod writer;
 
@@ -32,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 5] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &writer::Writer];
+pub static ALL: [&dyn Kind; 6] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &s3::S3, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]
@@ -228,6 +229,8 @@ pub struct MemberFacts {
     pub revision: Revision,
     /// Its container is made of the newest rendering.
     pub current: bool,
+    /// [`Kind::variant`] of its rendered plan.
+    pub variant: String,
     /// What was seen, only if it belongs to the present revision and the host is up; otherwise absent = unknown.
     pub seen: Option<Observed>,
 }
@@ -301,6 +304,8 @@ pub struct Endpoint {
 pub enum WriterEngine {
     /// Rows of PostgreSQL.
     Postgres,
+    /// Objects of S3.
+    S3,
 }
 
 /// One kind of service.
@@ -332,6 +337,11 @@ pub trait Kind: Sync {
     /// A member's container, files, probes and actions.
     fn render(&self, context: &RenderContext<'_>) -> Rendered;
 
+    /// What of a rendered member must be the same in all of them, as a hash; empty = nothing.
+    fn variant(&self, _rendered: &Rendered) -> String {
+        String::new()
+    }
+
     /// What a member's state and probes mean.
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
 
@@ -355,6 +365,12 @@ pub trait Kind: Sync {
 
     /// The next step of a rolling update to the newest revision.
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep;
+
+    /// Whether an operation that re-created or restarted a member is done with it.
+    fn settled(&self, service: &ServiceFacts<'_>, member: MemberId) -> bool {
+        let seen = service.members.iter().find(|m| m.member == member).and_then(|m| m.seen.as_ref());
+        seen.is_some_and(|seen| seen.ready && seen.caught_up)
+    }
 
     /// Whether a member may be stopped or restarted now, in an update or by an operator.
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait>;
@@ -421,6 +437,16 @@ pub trait Kind: Sync {
     /// The record (key, value) by which a switchover that an operator asked for is not undone again.
     fn operators_choice(&self, _service: &ServiceFacts<'_>, _to: u32) -> Option<(String, String)> {
         None
+    }
+
+    /// Whether a service that has members may get this spec instead of its present one.
+    fn may_become(&self, _name: &Name, _old: &ServiceSpec, _new: &ServiceSpec) -> Result<(), Wait> {
+        Ok(())
+    }
+
+    /// What an operator should know before it is applied, in sentences.
+    fn remarks(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<String> {
+        Vec::new()
     }
 
     /// Which losses stop what.

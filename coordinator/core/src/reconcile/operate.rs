@@ -66,7 +66,7 @@ fn turn_of(turn: &Turn<'_>) -> Option<Advance> {
         return Some(cancelled(turn));
     }
     match (&turn.operation.step, &turn.operation.kind) {
-        (Step::Settle { member, good_since }, _) => settle(turn, &facts, *member, *good_since),
+        (Step::Settle { member, good_since }, _) => settle(turn, &facts, kind, *member, *good_since),
         (Step::Switching { from, to }, _) => switchover::switching(turn, &facts, kind, *from, *to),
         (_, OperationKind::Update | OperationKind::Rollback) => update(turn, &facts, kind),
         (_, OperationKind::Switchover { to }) => switchover::switchover(turn, &facts, kind, *to),
@@ -145,6 +145,7 @@ fn rendered(state: &State, facts: &ServiceFacts<'_>) -> bool {
 fn settle(
     turn: &Turn<'_>,
     facts: &ServiceFacts<'_>,
+    kind: &dyn Kind,
     member: MemberId,
     good_since: Option<Timestamp>,
 ) -> Option<Advance> {
@@ -153,7 +154,7 @@ fn settle(
         return Some(turn.to(Step::Choose, None, format!("member {member} was taken away")));
     };
     let title = format!("{}/{} on {}", facts.name, row.slot, row.host_name);
-    let good = row.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up);
+    let good = kind.settled(facts, member);
     match (good, good_since) {
         (true, Some(since)) if turn.now.since(since) >= policy.soak.0 => {
             Some(turn.to(Step::Choose, None, format!("{title} is ready")))
