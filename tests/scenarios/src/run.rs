@@ -27,8 +27,25 @@ pub struct Scenario {
     pub act: fn(&Platform) -> Result<Value>,
 }
 
-/// In the order of the test run: later ones rely on what earlier ones brought up.
-pub const ALL: &[Scenario] = &[
+/// Scenarios on one platform, and what must be there before any of them but the first and the last.
+pub struct Table {
+    /// In the order of the test run: later ones rely on what earlier ones brought up.
+    pub scenarios: &'static [Scenario],
+    /// Brings up what they rely on, where it is not there.
+    pub prepare: fn(&Platform) -> Result<()>,
+}
+
+/// All tables, each on a platform of its own.
+pub const TABLES: &[Table] = &[
+    Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
+    Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
+];
+
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    TABLES.iter().flat_map(|table| table.scenarios)
+}
+
+const POSTGRES: &[Scenario] = &[
     Scenario {
         name: "up",
         what: "hosts, coordinators, agents, an app applied, status and logs",
@@ -169,7 +186,7 @@ pub const ALL: &[Scenario] = &[
 
 /// Lists what can be shown.
 pub fn items() {
-    for scenario in ALL {
+    for scenario in all() {
         println!("{:<24} {} ({} runs)", scenario.name, scenario.what, scenario.runs);
     }
 }
@@ -185,7 +202,7 @@ pub fn run(names: &[String], keep: bool) -> Result<bool> {
         if names.is_empty() { scenario.in_ci } else { names.iter().any(|name| name == scenario.name) }
     };
     let (mut passed, mut failed) = (0, Vec::new());
-    for scenario in ALL.iter().filter(wanted) {
+    for scenario in all().filter(wanted) {
         println!("== {}: {}", scenario.name, scenario.what);
         let begin = Instant::now();
         match (scenario.act)(&platform) {
@@ -228,12 +245,12 @@ fn explain(platform: &Platform) {
 /// # Errors
 /// The item does not exist, or the platform does not come up.
 pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> Result<bool> {
-    let scenario = ALL.iter().find(|scenario| scenario.name == item);
-    let scenario = scenario.with_context(|| format!("no item {item}; `tests/show` lists them"))?;
+    let known = |table: &Table| table.scenarios.iter().find(|scenario| scenario.name == item);
+    let found = TABLES.iter().find_map(|table| Some((table, known(table)?)));
+    let (table, scenario) = found.with_context(|| format!("no item {item}; `tests/show` lists them"))?;
     let platform = Platform::from_env()?;
     if !matches!(item, "up" | "down") {
-        platform.up()?;
-        s::postgres::bootstrap(&platform)?;
+        (table.prepare)(&platform)?;
     }
     let runs = runs.unwrap_or(scenario.runs);
     let mut wrong = 0;

@@ -29,11 +29,19 @@ impl Writer {
     /// # Errors
     /// It does not start, or does not write steadily.
     pub fn start(host: Host, name: &str, endpoints: &[String], port: u16) -> Result<Self> {
+        Self::of("postgres", host, name, endpoints, port)
+    }
+
+    /// The same for any engine that it knows.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn of(engine: &str, host: Host, name: &str, endpoints: &[String], port: u16) -> Result<Self> {
         let run = format!("{name}-{}", now_ms());
         let config = format!("/var/lib/muster/{run}.json");
         let ledger = format!("/var/lib/muster/{run}.ledger");
         let body = json!({
-            "engine": "postgres",
+            "engine": engine,
             "endpoints": endpoints,
             "run": run,
             "ledger": ledger,
@@ -100,8 +108,15 @@ impl Writer {
 /// # Errors
 /// The service has none.
 pub fn connections(platform: &Platform, role: &str) -> Result<Vec<String>> {
-    let by_role: BTreeMap<String, Vec<String>> =
-        platform.cli.json(&["conn", platform.settings.service.as_str()])?;
+    connections_of(platform, platform.settings.service.as_str(), role)
+}
+
+/// The same for any service.
+///
+/// # Errors
+/// The service has none.
+pub fn connections_of(platform: &Platform, service: &str, role: &str) -> Result<Vec<String>> {
+    let by_role: BTreeMap<String, Vec<String>> = platform.cli.json(&["conn", service])?;
     let urls = by_role.get(role).cloned().unwrap_or_default();
     ensure!(!urls.is_empty(), "no connection string for {role} in {by_role:?}");
     Ok(urls)

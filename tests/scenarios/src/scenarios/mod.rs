@@ -8,4 +8,5 @@ pub mod network;
 pub mod postgres;
 pub mod quickstart;
 pub mod repair;
+pub mod s3;
 pub mod update;

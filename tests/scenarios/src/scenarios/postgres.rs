@@ -23,6 +23,15 @@ pub fn spec(platform: &Platform, image: &str) -> Result<String> {
     Ok(specs::platform(settings, &services))
 }
 
+/// What the other scenarios of this table rely on.
+///
+/// # Errors
+/// It does not come up.
+pub fn prepare(platform: &Platform) -> Result<()> {
+    platform.up()?;
+    bootstrap(platform).map(drop)
+}
+
 /// One `apply`, then healthy: one leader, a synchronous standby, all others streaming.
 pub fn bootstrap(platform: &Platform) -> Result<Value> {
     let begin = Instant::now();

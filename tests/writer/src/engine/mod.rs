@@ -1,6 +1,7 @@
 //! What a writer needs of an engine: connect, write one value, say which are there. One file per engine, one line in [`servers`].
 
 mod postgres;
+mod s3;
 
 use std::collections::BTreeMap;
 
@@ -57,6 +58,7 @@ pub trait Session {
 pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
     match config.engine.as_str() {
         "postgres" => postgres::servers(config),
+        "s3" => s3::servers(config),
         other => bail!("this writer does not know the engine `{other}`"),
     }
 }
