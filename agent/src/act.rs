@@ -67,6 +67,7 @@ pub async fn perform(
         Act::Http(http) => as_probe(runtime, target, Ask::Http(http.clone()), timeout_ms).await,
         Act::Exec { argv } => as_probe(runtime, target, Ask::Exec { argv: argv.clone() }, timeout_ms).await,
         Act::Resp(resp) => as_probe(runtime, target, Ask::Resp(resp.clone()), timeout_ms).await,
+        Act::S3(ask) => as_probe(runtime, target, Ask::S3(ask.clone()), timeout_ms).await,
         Act::Signal { signal } => {
             let container = target.container.as_deref().ok_or("the member has no container")?;
             let sent = runtime.signal(container, signal).await;

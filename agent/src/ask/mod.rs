@@ -3,6 +3,8 @@
 pub mod etcd;
 pub mod http;
 mod resp;
+mod s3;
+mod s3_users;
 mod sql;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -97,6 +99,7 @@ async fn ask_it(
         }
         Ask::Sql(ask) => sql::ask(target, ask, limit).await,
         Ask::Resp(ask) => resp::ask(target, ask, limit).await,
+        Ask::S3(ask) => s3::ask(target, ask, limit).await,
         Ask::EtcdRange { endpoints, prefix } => etcd::range(endpoints, prefix, limit).await,
     }
 }

@@ -309,6 +309,60 @@ pub enum Ask {
         /// The prefix.
         prefix: String,
     },
+    /// A signed request to an S3 server.
+    S3(S3Ask),
+}
+
+/// What is asked of an S3 server, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Ask {
+    /// The port.
+    pub port: u16,
+    /// The access key.
+    pub user: String,
+    /// Name of the secret that is the secret key; absent = the access key itself, as in the login that everybody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// What.
+    pub what: S3What,
+}
+
+/// What can be asked of an S3 server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum S3What {
+    /// Writes an object through this server, reads it back, compares and deletes it.
+    Canary {
+        /// The bucket; made if it is not there.
+        bucket: String,
+    },
+    /// The deployment's id, drives and servers; answer = JSON object, much shorter than the server's own.
+    Status,
+    /// The deployment's id; answer = the id.
+    DeploymentId,
+    /// Any request; answer = status and body, done = 2xx.
+    Request {
+        /// `GET`, `PUT`, ...
+        method: String,
+        /// Path and query, encoded.
+        path: String,
+        /// Body; never a secret.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        body: String,
+    },
+    /// Makes users, or gives them this secret key and policy.
+    ImportUsers(Vec<S3User>),
+}
+
+/// A user of an S3 server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3User {
+    /// The access key.
+    pub name: String,
+    /// Name of the secret that is the secret key.
+    pub secret: String,
+    /// The policy that says what it may do.
+    pub policy: String,
 }
 
 /// An HTTP request.
@@ -498,6 +552,8 @@ pub enum Act {
         /// The value that it must have.
         value: String,
     },
+    /// A signed request to an S3 server; 2xx = done.
+    S3(S3Ask),
 }
 
 /// What lets another member take over, once this member's container is confirmed to have stopped.

@@ -60,8 +60,15 @@ fn member_facts(state: &State, id: MemberId, member: &Member) -> MemberFacts {
         started: member.started,
         revision: member.rendering.as_ref().map_or(Revision(0), |r| r.revision),
         current: member.pending.is_none() && member.rendering.is_some(),
+        variant: variant(state, member),
         seen: member.seen().filter(|_| host_up).cloned(),
     }
+}
+
+fn variant(state: &State, member: &Member) -> String {
+    let kind = state.services.get(&member.slot.service).and_then(kind_of);
+    let rendering = member.rendering.as_ref();
+    kind.zip(rendering).map(|(kind, rendering)| kind.variant(&rendering.rendered)).unwrap_or_default()
 }
 
 /// Placed members of a service as their peers see them.

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use muster_model::ids::{Generation, HostId, MemberId, Name, Revision, Slot};
 use muster_model::network::{HostNetwork, Mesh, MeshPeer, NetworkPlan};
 use muster_model::plan::{
-    Act, Ask, Attachment, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, Task, TaskKind, hash_of,
+    Act, Ask, Attachment, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, S3Ask, S3What, Task, TaskKind,
+    hash_of,
 };
 use serde::Serialize;
 
@@ -208,6 +209,7 @@ fn of_act(act: &Act) -> Vec<String> {
     match act {
         Act::Http(http) => of_http(http),
         Act::Resp(resp) => vec![resp.secret.clone()],
+        Act::S3(s3) => of_s3(s3),
         Act::Exec { .. } | Act::Signal { .. } | Act::EtcdDelete { .. } => Vec::new(),
     }
 }
@@ -218,11 +220,20 @@ fn of_http(http: &HttpAsk) -> Vec<String> {
     names
 }
 
+fn of_s3(s3: &S3Ask) -> Vec<String> {
+    let users = match &s3.what {
+        S3What::ImportUsers(users) => users.as_slice(),
+        _ => &[],
+    };
+    s3.secret.iter().chain(users.iter().map(|user| &user.secret)).cloned().collect()
+}
+
 fn of_probe(probe: &Probe) -> Vec<String> {
     match &probe.ask {
         Ask::Http(http) => of_http(http),
         Ask::Sql(sql) => vec![sql.secret.clone()],
         Ask::Resp(resp) => vec![resp.secret.clone()],
+        Ask::S3(s3) => of_s3(s3),
         Ask::Tcp { .. } | Ask::Exec { .. } | Ask::EtcdRange { .. } => Vec::new(),
     }
 }

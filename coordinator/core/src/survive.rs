@@ -72,6 +72,9 @@ pub fn promises(state: &State, name: &Name, now: Timestamp) -> Vec<String> {
     if !result.may_lose.is_empty() {
         lines.push(format!("{name} may lose {}", result.may_lose));
     }
+    let service = state.services.get(name);
+    let remarks = service.and_then(|service| Some(kind_of(service)?.remarks(name, &service.spec)));
+    lines.extend(remarks.unwrap_or_default());
     lines
 }
 

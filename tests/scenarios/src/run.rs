@@ -42,6 +42,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
     Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
     Table { scenarios: s::mariadb::SCENARIOS, prepare: s::mariadb::prepare },
+    Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

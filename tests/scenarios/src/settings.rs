@@ -13,6 +13,8 @@ pub struct Settings {
     pub platform: Name,
     /// The PostgreSQL service. `MUSTER_SHOW_SERVICE`.
     pub service: Name,
+    /// The S3 service. `MUSTER_SHOW_S3`.
+    pub s3: Name,
     /// The application. `MUSTER_SHOW_APP`.
     pub app: Name,
     /// The Redis service. `MUSTER_SHOW_CACHE`.
@@ -23,6 +25,8 @@ pub struct Settings {
     pub hosts: usize,
     /// Subnet of the databases' network. `MUSTER_SHOW_DBNET`.
     pub dbnet: String,
+    /// Subnet of the S3 services' network. `MUSTER_SHOW_STORNET`.
+    pub stornet: String,
     /// Subnet of the applications' other network. `MUSTER_SHOW_PROXYNET`.
     pub proxynet: String,
     /// Subnet of the caches' network. `MUSTER_SHOW_CACHENET`.
@@ -46,11 +50,13 @@ impl Settings {
         Ok(Self {
             platform: name("MUSTER_SHOW_PLATFORM", "demo")?,
             service: name("MUSTER_SHOW_SERVICE", "pg-main")?,
+            s3: name("MUSTER_SHOW_S3", "files")?,
             app: name("MUSTER_SHOW_APP", "hello")?,
             cache_service: name("MUSTER_SHOW_CACHE", "cache")?,
             mariadb: name("MUSTER_SHOW_MARIADB", "shop")?,
             hosts,
             dbnet: text("MUSTER_SHOW_DBNET", "172.31.10.0/24"),
+            stornet: text("MUSTER_SHOW_STORNET", "172.31.30.0/24"),
             proxynet: text("MUSTER_SHOW_PROXYNET", "172.30.0.0/24"),
             cachenet: text("MUSTER_SHOW_CACHENET", "172.31.20.0/24"),
             port: text("MUSTER_SHOW_PORT", "7400").parse().context("MUSTER_SHOW_PORT is not a port")?,

@@ -62,6 +62,20 @@ pub fn postgres(settings: &Settings, image: &str, etcd_image: &str) -> String {
     )
 }
 
+/// The S3 service with this image, on three hosts, replaced soon when one is lost.
+#[must_use]
+pub fn s3(settings: &Settings, image: &str) -> String {
+    let name = &settings.s3;
+    format!(
+        "  {name}:
+    kind: s3
+    image: {image}
+    replace_after: 60s
+    update: {{ deadline: 90s, soak: 2s }}
+"
+    )
+}
+
 /// A whole file around some services.
 #[must_use]
 pub fn platform(settings: &Settings, services: &[String]) -> String {
@@ -70,11 +84,13 @@ pub fn platform(settings: &Settings, services: &[String]) -> String {
 platform: {}
 networks:
   dbnet: {{ subnet: {} }}
+  stornet: {{ subnet: {} }}
   proxy: {{ subnet: {}, egress: allow }}
 services:
 {}",
         settings.platform,
         settings.dbnet,
+        settings.stornet,
         settings.proxynet,
         services.concat()
     )
@@ -86,3 +102,9 @@ pub const IMAGE: &str = "muster/postgres:15";
 pub const NEXT: &str = "muster/postgres:15-next";
 /// One that never becomes healthy.
 pub const BROKEN: &str = "muster/postgres:15-broken";
+/// S3 in everyday use.
+pub const S3_IMAGE: &str = "muster/minio:2026-02-12";
+/// The same with another checksum.
+pub const S3_NEXT: &str = "muster/minio:2026-02-12-next";
+/// One that ends at once.
+pub const S3_BROKEN: &str = "muster/minio:2026-02-12-broken";

@@ -251,6 +251,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
         started: true,
         revision: Revision(1),
         current: true,
+        variant: String::new(),
         seen: Some(Observed {
             running: true,
             ready,

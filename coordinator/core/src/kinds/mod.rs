@@ -17,6 +17,7 @@ mod parts;
 mod postgres;
 mod procedure;
 mod redis;
+mod s3;
 mod settings;
 mod writer;
 
@@ -37,7 +38,7 @@ use serde_json::Value;
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 8] = [
+pub static ALL: [&dyn Kind; 9] = [
     &app::App,
     &etcd::Etcd,
     &haproxy::Haproxy,
@@ -45,6 +46,7 @@ pub static ALL: [&dyn Kind; 8] = [
     &nats::Nats,
     &postgres::Postgres,
     &redis::Redis,
+    &s3::S3,
     &writer::Writer,
 ];
 
@@ -244,6 +246,8 @@ pub struct MemberFacts {
     pub revision: Revision,
     /// Its container is made of the newest rendering.
     pub current: bool,
+    /// [`Kind::variant`] of its rendered plan.
+    pub variant: String,
     /// What was seen, only if it belongs to the present revision and the host is up; otherwise absent = unknown.
     pub seen: Option<Observed>,
 }
@@ -321,6 +325,8 @@ pub enum WriterEngine {
     Redis,
     /// Rows of MariaDB.
     Mariadb,
+    /// Objects of S3.
+    S3,
 }
 
 /// One kind of service.
@@ -371,6 +377,11 @@ pub trait Kind: Sync {
         None
     }
 
+    /// What of a rendered member must be the same in all of them, as a hash; empty = nothing.
+    fn variant(&self, _rendered: &Rendered) -> String {
+        String::new()
+    }
+
     /// What a member's state and probes mean.
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
 
@@ -394,6 +405,12 @@ pub trait Kind: Sync {
 
     /// The next step of a rolling update to the newest revision.
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep;
+
+    /// Whether an operation that re-created or restarted a member is done with it.
+    fn settled(&self, service: &ServiceFacts<'_>, member: MemberId) -> bool {
+        let seen = service.members.iter().find(|m| m.member == member).and_then(|m| m.seen.as_ref());
+        seen.is_some_and(|seen| seen.ready && seen.caught_up)
+    }
 
     /// Whether a member may be stopped or restarted now, in an update or by an operator.
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait>;
@@ -465,6 +482,11 @@ pub trait Kind: Sync {
     /// The record (key, value) by which a switchover that an operator asked for is not undone again.
     fn operators_choice(&self, _service: &ServiceFacts<'_>, _to: u32) -> Option<(String, String)> {
         None
+    }
+
+    /// What an operator should know before it is applied, in sentences.
+    fn remarks(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<String> {
+        Vec::new()
     }
 
     /// Which losses stop what.

@@ -160,7 +160,7 @@ fn settle(
         return Some(turn.to(Step::Choose, None, format!("member {member} was taken away")));
     };
     let title = format!("{}/{} on {}", facts.name, row.slot, row.host_name);
-    let good = row.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up);
+    let good = kind.settled(facts, member);
     match (good, good_since) {
         (true, Some(since)) if turn.now.since(since) >= policy.soak.0 => {
             Some(turn.to(Step::Choose, None, format!("{title} is ready")))

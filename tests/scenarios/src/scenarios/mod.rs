@@ -13,4 +13,5 @@ pub mod postgres;
 pub mod quickstart;
 pub mod redis;
 pub mod repair;
+pub mod s3;
 pub mod update;

@@ -3,6 +3,7 @@
 mod mariadb;
 mod postgres;
 mod redis;
+mod s3;
 
 use std::collections::BTreeMap;
 
@@ -61,6 +62,7 @@ pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
         "mariadb" => mariadb::servers(config),
         "postgres" => postgres::servers(config),
         "redis" => redis::servers(config),
+        "s3" => s3::servers(config),
         other => bail!("this writer does not know the engine `{other}`"),
     }
 }

@@ -1,0 +1,256 @@
+//! S3: one object per item, its content made of the item's value and read back byte by byte. One request after the other.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use bytes::Bytes;
+use futures::future::join_all;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::{Engine, Item, Outcome, Session};
+use crate::config::Config;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(2_000);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const REGION: &str = "us-east-1";
+/// Size of an object in bytes.
+const OBJECT: usize = 16 * 1024;
+/// Connections that read back.
+const READERS: usize = 16;
+/// A server that was just started may deny an object that is there: it is asked this often before that is believed.
+const READS: usize = 5;
+const BETWEEN_READS: Duration = Duration::from_secs(1);
+
+/// The servers of all connection strings: `http://USER:KEY@HOST:PORT[,HOST:PORT...]/BUCKET`.
+pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
+    let mut servers: Vec<Box<dyn Engine>> = Vec::new();
+    for url in &config.endpoints {
+        let (login, rest) = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split_once('@'))
+            .context("a connection string is not http://USER:KEY@HOSTS/BUCKET")?;
+        let (user, key) = login.split_once(':').context("a connection string has no key")?;
+        let (hosts, bucket) = rest.split_once('/').context("a connection string has no bucket")?;
+        for host in hosts.split(',') {
+            let good = host
+                .rsplit_once(':')
+                .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+            ensure!(good, "a connection string has no host and port where one belongs");
+            servers.push(Box::new(Server {
+                address: host.to_owned(),
+                user: user.to_owned(),
+                key: key.to_owned(),
+                bucket: bucket.to_owned(),
+            }));
+        }
+    }
+    Ok(servers)
+}
+
+/// One server, with a login and a bucket.
+#[derive(Debug, Clone)]
+struct Server {
+    address: String,
+    user: String,
+    key: String,
+    bucket: String,
+}
+
+impl Server {
+    async fn open(&self) -> Result<Connection, String> {
+        let connect = async {
+            let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())
+        };
+        let (sender, wire) = timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .map_err(|_| format!("not connected within {CONNECT_TIMEOUT:?}"))??;
+        // Ends with the connection.
+        #[expect(clippy::disallowed_methods, reason = "lives as long as the connection that it moves")]
+        let wire = tokio::spawn(async move { drop(wire.await) });
+        Ok(Connection { server: self.clone(), sender, wire })
+    }
+}
+
+#[async_trait(?Send)]
+impl Engine for Server {
+    fn label(&self) -> &str {
+        &self.address
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Session>, String> {
+        Ok(Box::new(self.open().await?))
+    }
+}
+
+/// An open connection.
+struct Connection {
+    server: Server,
+    sender: SendRequest<Full<Bytes>>,
+    wire: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.wire.abort();
+    }
+}
+
+impl Connection {
+    async fn call(&mut self, method: &str, key: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), String> {
+        let path = format!("/{}/{key}", self.server.bucket);
+        let request = self.signed(method, &path, body)?;
+        self.sender.ready().await.map_err(|error| error.to_string())?;
+        let response = self.sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+        Ok((status, body.to_bytes().to_vec()))
+    }
+
+    fn signed(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
+        let Server { address, user, key, .. } = &self.server;
+        let identity = Credentials::new(user, key, None, None, "writer").into();
+        let mut settings = SigningSettings::default();
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(REGION)
+            .name("s3")
+            .time(SystemTime::now())
+            .settings(settings)
+            .build()
+            .map_err(|error| error.to_string())?
+            .into();
+        let url = format!("http://{address}{path}");
+        let headers = std::iter::once(("host", address.as_str()));
+        let signable = SignableRequest::new(method, url, headers, SignableBody::Bytes(&body))
+            .map_err(|error| error.to_string())?;
+        let signed = sign(signable, &parameters).map_err(|error| error.to_string())?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", address)
+            .body(Full::new(Bytes::from(body.clone())))
+            .map_err(|error| error.to_string())?;
+        signed.into_parts().0.apply_to_request_http1x(&mut request);
+        Ok(request)
+    }
+}
+
+/// The content of an item's object.
+fn content(item: &Item) -> Vec<u8> {
+    item.value.bytes().cycle().take(OBJECT).collect()
+}
+
+/// One item as it is there, asked until it is sure.
+async fn read(server: &Server, item: &Item) -> Result<Option<String>, String> {
+    let mut last = String::new();
+    for turn in 0..READS {
+        if turn > 0 {
+            sleep(BETWEEN_READS).await;
+        }
+        let ask = async { server.open().await?.call("GET", &item.key, Vec::new()).await };
+        match timeout(READ_TIMEOUT, ask).await {
+            Ok(Ok((200, body))) if body == content(item) => return Ok(Some(item.value.clone())),
+            Ok(Ok((200, body))) => return Ok(Some(format!("{} bytes of something else", body.len()))),
+            Ok(Ok((404, _))) if turn + 1 == READS => return Ok(None),
+            Ok(Ok((status, body))) => last = told(status, &body),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = format!("not read within {READ_TIMEOUT:?}"),
+        }
+    }
+    Err(format!("{}: {last}", item.key))
+}
+
+#[async_trait(?Send)]
+impl Session for Connection {
+    async fn write(&mut self, _run: &str, item: &Item) -> Outcome {
+        match timeout(WRITE_TIMEOUT, self.call("PUT", &item.key, content(item))).await {
+            Err(_) => Outcome::Unknown(format!("no answer within {WRITE_TIMEOUT:?}")),
+            Ok(Err(why)) => Outcome::Unknown(why),
+            Ok(Ok((200, _))) => Outcome::Acked,
+            Ok(Ok((status, body))) => Outcome::Unknown(told(status, &body)),
+        }
+    }
+
+    async fn present(&mut self, _run: &str, items: &[Item]) -> Result<BTreeMap<u64, String>, String> {
+        let server = &self.server;
+        let share = items.len().div_ceil(READERS).max(1);
+        let reader = |items: &'_ [Item]| {
+            let items = items.to_vec();
+            async move {
+                let mut found = Vec::new();
+                for item in &items {
+                    if let Some(value) = read(server, item).await? {
+                        found.push((item.seq, value));
+                    }
+                }
+                Ok::<_, String>(found)
+            }
+        };
+        let mut present = BTreeMap::new();
+        for found in join_all(items.chunks(share).map(reader)).await {
+            present.extend(found?);
+        }
+        Ok(present)
+    }
+}
+
+/// Status and code of an S3 error.
+fn told(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = code.map_or_else(String::new, |(code, _)| code.chars().take(100).collect());
+    format!("{status} {code}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_string_can_name_several_servers() {
+        let config = |url: &str| Config {
+            engine: "s3".to_owned(),
+            endpoints: vec![url.to_owned()],
+            run: "r".to_owned(),
+            ledger: "/data/ledger".into(),
+            listen: None,
+            writes_per_second: 20,
+            any_server: false,
+        };
+        let named = servers(&config("http://app:k@10.0.0.1:9000,10.0.0.2:9000/photos")).unwrap();
+        let labels: Vec<&str> = named.iter().map(|server| server.label()).collect();
+        assert_eq!(labels, ["10.0.0.1:9000", "10.0.0.2:9000"]);
+        for wrong in
+            ["http://10.0.0.1:9000/b", "http://app@10.0.0.1:9000/b", "http://a:k@10.0.0.1/b", "ftp://x"]
+        {
+            assert!(servers(&config(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn content_is_derived_from_the_item() {
+        let item = |value: &str| Item { seq: 1, key: "r/1".to_owned(), value: value.to_owned() };
+        assert_eq!(content(&item("ab")).len(), OBJECT);
+        assert_ne!(content(&item("ab")), content(&item("ac")));
+    }
+}
