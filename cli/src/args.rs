@@ -26,12 +26,14 @@ Look
   events       What happened
   op           Operations: list, watch, continue, cancel
   conn         Connection strings of a service
+  explain      Why a service or a host is as it is
+  whatif       What the loss of a host would do now
   audit        Who did what
 
 Operate
-  service      Switchover, restart, replace, update, roll back, remove
+  service      Switchover, restart, replace, scale, update, roll back, remove
   drill        Break something on purpose and measure what clients noticed
-  host         Hosts: list, show, cordon, uncordon
+  host         Hosts: list, show, cordon, uncordon, drain
   token        Let a host or coordinator join
 
 This program
@@ -138,19 +140,28 @@ pub enum Command {
         #[arg(long)]
         user: Option<String>,
     },
+    /// Why a service or a host is as it is: placement, gates, last events
+    Explain {
+        /// A service or a host
+        #[arg(value_name = "SERVICE|HOST")]
+        about: Name,
+    },
+    /// What a loss would do now: writes, reads, copies left
+    #[command(subcommand)]
+    Whatif(WhatIfCommand),
     /// Who did what
     Audit {
         /// Newest entries only
         #[arg(long, default_value_t = 50, value_name = "N")]
         tail: u32,
     },
-    /// Switchover, restart, replace, update, roll back, remove
+    /// Switchover, restart, replace, scale, update, roll back, remove
     #[command(subcommand)]
     Service(ServiceCommand),
     /// Break something on purpose and measure what clients noticed
     #[command(subcommand)]
     Drill(DrillCommand),
-    /// Hosts: list, show, cordon, uncordon
+    /// Hosts: list, show, cordon, uncordon, drain
     #[command(subcommand)]
     Host(HostCommand),
     /// Let a host or coordinator join: prints the command to run there
@@ -296,6 +307,17 @@ Examples:
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Change the number of its members
+    ///
+    /// It changes the spec inside the platform, not your file, and prints the line to write there.
+    Scale {
+        /// The service
+        service: Name,
+        /// How many
+        members: u32,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Move its members to another image, one after the other, the leader last
     Update {
         /// The service
@@ -395,11 +417,42 @@ pub enum HostCommand {
         /// Its name or id
         host: Name,
     },
+    /// Empty it: leading roles move away, members that fit elsewhere are replaced there
+    ///
+    /// Exit code 3 if something must stay; the reasons are printed. `muster host uncordon` ends it.
+    Drain {
+        /// Its name or id
+        host: Name,
+        /// Longest wait
+        #[arg(long, default_value = "30m", value_name = "SPAN")]
+        timeout: Span,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Place members on it again
     Uncordon {
         /// Its name or id
         host: Name,
     },
+}
+
+/// `whatif ...`
+#[derive(Debug, Subcommand)]
+pub enum WhatIfCommand {
+    /// A host is lost: `muster whatif host down h1`
+    Host {
+        /// What happens to it
+        event: HostEvent,
+        /// Its name
+        host: Name,
+    },
+}
+
+/// What happens to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostEvent {
+    /// It is lost
+    Down,
 }
 
 /// What a token lets join.

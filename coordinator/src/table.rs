@@ -30,6 +30,8 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/Conn", OPERATORS),
     ("/muster.control.v1.Control/CreateToken", ADMINS),
     ("/muster.control.v1.Control/IssueOperator", ADMINS),
+    ("/muster.control.v1.Control/Explain", READERS),
+    ("/muster.control.v1.Control/WhatIf", READERS),
     ("/muster.control.v1.Control/Audit", ADMINS),
     ("/muster.raft.v1.Raft/Hello", COORDINATORS),
     ("/muster.raft.v1.Raft/Append", COORDINATORS),

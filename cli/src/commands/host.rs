@@ -1,22 +1,33 @@
 //! `muster host`: the servers of the platform.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use muster_model::ids::Name;
+use muster_model::spec::Span;
 use muster_model::view::{HostView, MemberView, PlatformView, Scheduling};
 use muster_proto::control::SetSchedulingRequest;
 
 use crate::app::App;
 use crate::args::HostCommand;
-use crate::client::PATIENCE;
+use crate::ask::{Care, confirm};
+use crate::client::{Client, PATIENCE};
+use crate::commands::explain;
 use crate::exit::{Exit, Failure};
-use crate::output::clean;
+use crate::output::{Tone, clean};
 use crate::pages;
+use crate::progress::Progress;
+
+/// How often a host that is being emptied is looked at, and how often nothing may have moved before that counts.
+const LOOK_EVERY: Duration = Duration::from_millis(1_000);
+const QUIET_LOOKS: u32 = 5;
 
 pub async fn run(app: &App, command: HostCommand) -> Result<Exit> {
     match command {
         HostCommand::Ls => list(app).await,
         HostCommand::Show { host } => show(app, &host).await,
         HostCommand::Cordon { host } => schedule(app, &host, Scheduling::Cordoned).await,
+        HostCommand::Drain { host, timeout, wait } => drain(app, &host, timeout, wait.detach).await,
         HostCommand::Uncordon { host } => schedule(app, &host, Scheduling::Open).await,
     }
 }
@@ -78,16 +89,79 @@ fn find<'a>(view: &'a PlatformView, name: &Name) -> Result<&'a HostView> {
     })
 }
 
-/// Nothing stops by it, so nobody is asked.
-async fn schedule(app: &App, name: &Name, scheduling: Scheduling) -> Result<Exit> {
-    let word = if scheduling == Scheduling::Open { "open" } else { "cordoned" };
-    let client = app.client()?;
+async fn set(client: &Client, name: &Name, word: &str) -> Result<u64> {
     let request =
         SetSchedulingRequest { caller: client.caller(), host: name.to_string(), scheduling: word.to_owned() };
     let changed =
         client.call(PATIENCE, async |mut control| control.set_scheduling(request.clone()).await).await?;
+    Ok(changed.index)
+}
+
+/// Lets the coordinators empty it, and says what stays and why.
+async fn drain(app: &App, name: &Name, timeout: Span, detach: bool) -> Result<Exit> {
+    let question =
+        format!("Empty {name}? Its members are replaced on other hosts; writes stop when a lead moves.");
+    confirm(
+        &app.console,
+        app.globals.yes,
+        Care::Disruptive,
+        &question,
+        "pass --yes to go on without being asked",
+    )?;
+    let client = app.client()?;
+    set(&client, name, "draining").await?;
+    if detach {
+        app.console.note(format!("{name} is being emptied; `muster explain {name}` shows how it goes on"))?;
+        return Ok(Exit::Ok);
+    }
+    let left = emptied(app, &client, name, Duration::from_millis(timeout.0.0)).await?;
     if app.console.is_json() {
-        app.console.json(&serde_json::json!({ "index": changed.index }))?;
+        app.console.json(&serde_json::json!({ "host": name, "stays": left }))?;
+    } else if left.is_empty() {
+        app.console
+            .say(format!("{name} is empty and takes nothing new; `muster host uncordon {name}` ends it"))?;
+    }
+    if left.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let message = format!("{name} is not empty:\n  {}", left.join("\n  "));
+    Err(Failure::new(Exit::Refused, message)
+        .hint(format!("`muster host uncordon {name}` gives it up"))
+        .into())
+}
+
+/// Waits until nothing moves any more; what stays, with the reasons.
+async fn emptied(app: &App, client: &Client, name: &Name, timeout: Duration) -> Result<Vec<String>> {
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut progress = Progress::new(&app.console);
+    let mut quiet = 0;
+    loop {
+        let status = client.status(PATIENCE).await?;
+        let view = explain::fetch(client, name).await?;
+        let members = view.sections.iter().find(|section| section.title == "Members");
+        let left = members.map(|section| section.lines.clone()).unwrap_or_default();
+        let moves = !status.operations.is_empty() || left.iter().any(|line| !line.contains(" stays: "));
+        quiet = if moves { 0 } else { quiet + 1 };
+        if quiet >= QUIET_LOOKS || tokio::time::Instant::now() >= deadline {
+            return Ok(left.iter().map(|line| clean(line)).collect());
+        }
+        let doing = status.operations.first().map_or("", |one| one.step.as_str());
+        progress.show(
+            status.at,
+            name.as_str(),
+            Tone::Plain,
+            &format!("{} members left; {doing}", left.len()),
+        )?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Nothing stops by it, so nobody is asked.
+async fn schedule(app: &App, name: &Name, scheduling: Scheduling) -> Result<Exit> {
+    let word = if scheduling == Scheduling::Open { "open" } else { "cordoned" };
+    let index = set(&app.client()?, name, word).await?;
+    if app.console.is_json() {
+        app.console.json(&serde_json::json!({ "index": index }))?;
     } else {
         let effect = if scheduling == Scheduling::Open {
             "takes members again"

@@ -6,6 +6,7 @@ mod conn;
 mod context;
 mod drill;
 mod events;
+mod explain;
 mod host;
 mod init;
 mod logs;
@@ -44,6 +45,8 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Service(command) => service::run(app, command).await,
         Command::Conn { service, user } => conn::run(app, &service, user).await,
         Command::Drill(command) => drill::run(app, command).await,
+        Command::Explain { about } => explain::run(app, &about).await,
+        Command::Whatif(command) => explain::what_if(app, command).await,
         Command::Audit { tail } => audit::run(app, tail).await,
     }
 }

@@ -1,5 +1,8 @@
 //! `muster service`: verbs that are the same for every kind. Each disturbs clients, so each asks first.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::Result;
 use muster_model::ids::Name;
 use muster_proto::control::{RemoveServiceRequest, StartOperationRequest};
@@ -10,13 +13,20 @@ use crate::args::ServiceCommand;
 use crate::ask::{Care, confirm};
 use crate::client::{Client, PATIENCE};
 use crate::exit::{Exit, Failure};
+use crate::output::clean;
+use crate::wait::{self, Before};
 
+/// Longest wait for new members to copy their data.
+const SCALE_WAIT: Duration = Duration::from_secs(3600);
 const REMEDY: &str = "pass --yes to go on without being asked";
 
 pub async fn run(app: &App, command: ServiceCommand) -> Result<Exit> {
     let (question, request, wait) = match command {
         ServiceCommand::Remove { service, data, wait } => {
             return remove(app, &service, data.destroy_data, wait.detach).await;
+        }
+        ServiceCommand::Scale { service, members, wait } => {
+            return scale(app, &service, members, wait.detach).await;
         }
         ServiceCommand::Switchover { service, to, wait } => {
             let slot =
@@ -67,6 +77,35 @@ fn request(kind: &str, service: &Name, slot: String, argument: String) -> StartO
         slot,
         argument,
     }
+}
+
+/// Changes the spec in force, then waits as an apply does.
+async fn scale(app: &App, service: &Name, members: u32, detach: bool) -> Result<Exit> {
+    let question = format!("Scale {service} to {members}?");
+    confirm(&app.console, app.globals.yes, Care::Disruptive, &question, REMEDY)?;
+    let client = app.client()?;
+    let index = client.status(PATIENCE).await?.index;
+    let before = Before::read(&client).await?;
+    let request = StartOperationRequest {
+        caller: client.caller(),
+        ..request("scale", service, String::new(), members.to_string())
+    };
+    let started =
+        client.call(PATIENCE, async |mut control| control.start_operation(request.clone()).await).await?;
+    if !detach {
+        let services = BTreeSet::from([service.clone()]);
+        wait::settled(&client, &app.console, &services, &before, index, SCALE_WAIT).await?;
+    }
+    if app.console.is_json() {
+        app.console
+            .json(&serde_json::json!({ "service": service, "advice": started.advice, "reached": !detach }))?;
+    } else {
+        let file = clean(&started.advice);
+        app.console.say(format!(
+            "{service} has {members} now. In your file: {file}, or the next apply takes it back."
+        ))?;
+    }
+    Ok(Exit::Ok)
 }
 
 async fn remove(app: &App, service: &Name, destroy_data: bool, detach: bool) -> Result<Exit> {

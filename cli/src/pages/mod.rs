@@ -1,6 +1,7 @@
 //! Views as text for people. Pure: a view and colours in, lines out.
 
 mod drill;
+mod explain;
 mod operations;
 mod plan;
 mod platform;
@@ -10,6 +11,7 @@ mod service;
 pub(crate) mod sample;
 
 pub use drill::{DrillReport, drill_report};
+pub use explain::{explanation, losses};
 pub use operations::{operation_word, operations};
 pub use plan::plan;
 pub use platform::{hosts, platform};

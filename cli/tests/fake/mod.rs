@@ -299,7 +299,7 @@ impl Control for Fake {
         let request = request.into_inner();
         let what = format!("{} {} {} {}", request.kind, request.service, request.slot, request.argument);
         self.heard(what, request.caller);
-        Ok(Response::new(Started { operation: 9 }))
+        Ok(Response::new(Started { operation: 9, advice: String::new() }))
     }
 
     async fn steer_operation(&self, request: Request<SteerOperationRequest>) -> Answer<Changed> {
@@ -336,6 +336,16 @@ impl Control for Fake {
 
     async fn issue_operator(&self, _: Request<IssueOperatorRequest>) -> Answer<Issued> {
         Err(Status::unimplemented(""))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Answer<View> {
+        let json = r#"{"about":"web","sections":[{"title":"Gates","lines":["healthy"]}],"events":[]}"#;
+        Ok(Response::new(View { json: json.into() }))
+    }
+
+    async fn what_if(&self, _: Request<WhatIfRequest>) -> Answer<View> {
+        let json = r#"{"host":"h1","services":[],"control_plane":null}"#;
+        Ok(Response::new(View { json: json.into() }))
     }
 
     async fn audit(&self, _: Request<EventsRequest>) -> Answer<Self::AuditStream> {

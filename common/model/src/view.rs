@@ -272,6 +272,62 @@ pub struct EventView {
     pub text: String,
 }
 
+/// Why something is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// The service or host.
+    pub about: String,
+    /// What is known, by subject.
+    pub sections: Vec<ExplainSection>,
+    /// What happened to it last, oldest first.
+    pub events: Vec<EventView>,
+}
+
+/// One subject of an explanation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainSection {
+    /// The subject.
+    pub title: String,
+    /// One sentence each.
+    pub lines: Vec<String>,
+}
+
+/// What the loss of a host would do now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhatIfView {
+    /// The host.
+    pub host: String,
+    /// Each service that operators wrote.
+    pub services: Vec<LossView>,
+    /// What it does to the coordinators, if it stops changes.
+    pub control_plane: Option<String>,
+}
+
+/// What a loss does to one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossView {
+    /// The service.
+    pub service: Name,
+    /// Its kind.
+    pub kind: Name,
+    /// Writes go on, perhaps after the leading role has moved.
+    pub writes: bool,
+    /// Reads go on.
+    pub reads: bool,
+    /// The leading role is on the host and moves.
+    pub moves: bool,
+    /// Its members keep data.
+    pub data: bool,
+    /// Members that serve now.
+    pub copies: u32,
+    /// Members that still serve after it.
+    pub copies_left: u32,
+    /// Why, or what happens first; empty = nothing happens to it.
+    pub why: String,
+    /// What may be lost although acknowledged; empty = nothing.
+    pub may_lose: String,
+}
+
 /// One way for clients to connect. Holds a password if the caller may see it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnView {

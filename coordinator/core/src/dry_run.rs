@@ -12,7 +12,7 @@ use crate::apply::apply;
 use crate::command::{Command, LogMeta, What};
 use crate::facts::{layout_of, needed_secrets};
 use crate::reconcile::{self, Reconciler};
-use crate::scheduler::choose;
+use crate::scheduler::{choose, not_allowed};
 use crate::state::{Liveness, State};
 use crate::survive;
 
@@ -46,6 +46,8 @@ pub fn plan(
     view.survivability = survive::lines(&after, now, coordinators);
     demands(&after, spec, &mut view, now);
     paper_only(&after, spec, &mut view);
+    excluded(&after, spec, &mut view);
+    taken_back(state, spec, &mut view);
     view
 }
 
@@ -227,14 +229,53 @@ fn fields(after: &State, name: &Name, old: &ServiceSpec, new: &ServiceSpec, chan
     else {
         return;
     };
+    differences(mark, &format!("service {name}: "), &old, &new, changes);
+}
+
+/// One line per value that differs, as deep as both sides are mappings.
+fn differences(
+    mark: &str,
+    path: &str,
+    old: &serde_json::Map<String, Value>,
+    new: &serde_json::Map<String, Value>,
+    changes: &mut Vec<ChangeView>,
+) {
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for key in keys {
-        let (before, now) = (old.get(key), new.get(key));
-        if before != now {
-            let words = |value: Option<&Value>| value.map(ToString::to_string);
-            changes.push(change(mark, format!("service {name}: {key}"), words(before), words(now)));
+        match (old.get(key), new.get(key)) {
+            (before, now) if before == now => {}
+            (Some(Value::Object(before)), Some(Value::Object(now))) => {
+                differences(mark, &format!("{path}{key}."), before, now, changes);
+            }
+            (before, now) => {
+                changes.push(change(mark, format!("{path}{key}"), before.map(words), now.map(words)));
+            }
         }
     }
+}
+
+/// A value as an operator writes it in the file, on one line.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) if is_plain(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(words).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}: {}", words(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Text that needs no quotes in YAML, also between brackets.
+fn is_plain(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && text.chars().all(plain)
+        && !text.ends_with(':')
+        && !["true", "false", "yes", "no", "on", "off", "null"].contains(&text.to_ascii_lowercase().as_str())
+        && text.parse::<f64>().is_err()
 }
 
 fn change(mark: &str, what: String, from: Option<String>, to: Option<String>) -> ChangeView {
@@ -242,10 +283,7 @@ fn change(mark: &str, what: String, from: Option<String>, to: Option<String>) ->
 }
 
 fn text<T: serde::Serialize>(value: &T) -> Option<String> {
-    match serde_json::to_value(value).ok()? {
-        Value::String(text) => Some(text),
-        other => Some(other.to_string()),
-    }
+    serde_json::to_value(value).ok().as_ref().map(words)
 }
 
 /// Where new members go, and why others cannot: a refusal if no host would do even with all hosts up.
@@ -299,6 +337,49 @@ fn demands(after: &State, spec: &PlatformSpec, view: &mut PlanView, now: Timesta
             };
             view.refusals
                 .push(format!("service `{name}` must survive it, but losing {lost} stops its writes: {why}"));
+        }
+    }
+}
+
+/// Members stay where they are: `place` decides about new ones only.
+fn excluded(after: &State, spec: &PlatformSpec, view: &mut PlanView) {
+    for name in spec.services.keys() {
+        for (service, row) in after.family(name) {
+            for (_, member) in after.members_of(service).into_values() {
+                let host = after.hosts.get(&member.host);
+                if let Some(why) = host.and_then(|host| not_allowed(&row.spec.place, host)) {
+                    view.warnings.push(format!(
+                        "{} is on host {}, which is {why}: it stays there until `muster service replace {}`",
+                        member.slot,
+                        after.host_name(&member.host),
+                        member.slot
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What a verb changed since the last file was applied, and what this file takes back.
+fn taken_back(state: &State, spec: &PlatformSpec, view: &mut PlanView) {
+    let Some(platform) = &state.platform else { return };
+    let Ok(file) = muster_spec::parse(&platform.yaml) else { return };
+    let settings = |spec: &PlatformSpec, name: &Name| match serde_json::to_value(spec.services.get(name)) {
+        Ok(Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    };
+    for name in spec.services.keys().filter(|name| file.spec.services.contains_key(*name)) {
+        let (file, new, present) =
+            (settings(&file.spec, name), settings(spec, name), settings(&platform.spec, name));
+        for (key, value) in present.iter().filter(|(key, value)| file.get(*key) != Some(*value)) {
+            if new.get(key) != Some(value) {
+                let says = new.get(key).map_or_else(|| "nothing".to_owned(), words);
+                view.warnings.push(format!(
+                    "service {name}: `{key}` was changed to {} by a command since the last file; this file says {says}, and \
+                     applying it takes that back",
+                    words(value)
+                ));
+            }
         }
     }
 }

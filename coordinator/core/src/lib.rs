@@ -16,6 +16,7 @@ mod draft;
 pub mod drill;
 mod drill_report;
 pub mod dry_run;
+pub mod explain;
 pub mod facts;
 pub mod kinds;
 pub mod liveness;
@@ -28,6 +29,7 @@ pub mod state;
 pub mod survive;
 pub mod version;
 pub mod view;
+pub mod what_if;
 
 #[cfg(test)]
 mod tests;

@@ -79,7 +79,7 @@ pub fn promises(state: &State, name: &Name, now: Timestamp) -> Vec<String> {
 }
 
 /// Hosts whose loss leaves too few coordinators to agree on anything.
-fn coordinator_lines(state: &State, coordinators: &[CoordinatorView]) -> Vec<String> {
+pub fn coordinator_lines(state: &State, coordinators: &[CoordinatorView]) -> Vec<String> {
     let voters: Vec<&CoordinatorView> = coordinators.iter().filter(|c| c.voter).collect();
     if voters.is_empty() {
         return Vec::new();

@@ -11,7 +11,7 @@ use muster_model::view::{
 
 use crate::facts::{brake, child_peers, kind_of, layout_of, needed_secrets, peers_of, service_facts};
 use crate::kinds::Endpoint;
-use crate::reconcile::may_start;
+use crate::reconcile::{may_start, surplus_waits};
 use crate::scheduler::choose;
 use crate::state::{Host, Member, Operation, Phase, State};
 use crate::survive::promises;
@@ -122,6 +122,10 @@ pub fn service(state: &State, local: &Local, name: &Name) -> Option<ServiceView>
         health.reasons.insert(0, "is being removed".to_owned());
     } else {
         health.reasons.extend(not_placed(state, name));
+        if let Some(why) = surplus_waits(state, name, local.now) {
+            health.word = health.word.max(HealthWord::Degraded);
+            health.reasons.push(why);
+        }
     }
     let of_service = state.members.iter().filter(|(_, member)| member.is_of(name));
     let mut members: Vec<MemberView> =

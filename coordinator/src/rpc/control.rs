@@ -11,7 +11,7 @@ use bytes::Bytes;
 use muster_core::command::Caller;
 use muster_core::state::State;
 use muster_core::view::{self, Local};
-use muster_core::{dry_run, view as views};
+use muster_core::{dry_run, explain, view as views, what_if};
 use muster_model::ids::{Name, OperationId};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::Timestamp;
@@ -224,6 +224,26 @@ impl Control for Controls {
     async fn conn(&self, request: Request<pb::ConnRequest>) -> Result<Response<pb::View>, Status> {
         let state = self.read().await?;
         self.connections(&state, &request.into_inner())
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::View>, Status> {
+        let about = name("about", &request.into_inner().about)?;
+        let state = self.read().await?;
+        let now = self.now(&state);
+        let host = || explain::host(&state, state.host_named(&about)?.0, now);
+        let found = explain::service(&state, &about, now).or_else(host);
+        let found =
+            found.ok_or_else(|| Status::not_found(format!("there is no service or host `{about}`")))?;
+        Ok(view(&found))
+    }
+
+    async fn what_if(&self, request: Request<pb::WhatIfRequest>) -> Result<Response<pb::View>, Status> {
+        let host = name("host", &request.into_inner().host)?;
+        let state = self.read().await?;
+        let (id, _) =
+            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
+        let coordinators = group::views(&self.parts.consensus);
+        Ok(view(&what_if::host_down(&state, id, self.now(&state), &coordinators)))
     }
 
     async fn create_token(

@@ -70,7 +70,10 @@ pub fn apply_spec(
     }
     let unchanged = platform.spec == *spec;
     platform.spec = Arc::clone(spec);
-    platform.yaml = Arc::clone(yaml);
+    // A command changes the spec without a file: the last one stays, so that the next plan can tell the difference.
+    if !yaml.is_empty() {
+        platform.yaml = Arc::clone(yaml);
+    }
     if unchanged {
         return Ok(());
     }

@@ -29,6 +29,7 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
 use muster_model::view::Health;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use haproxy::front::Front;
 
@@ -327,6 +328,15 @@ pub trait Kind: Sync {
     /// Secrets that must exist before its members are rendered.
     fn secrets(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<SecretNeed> {
         Vec::new()
+    }
+
+    /// The setting that says how many members there are, and its value for `count` of them; judged like any other
+    /// change of the spec.
+    ///
+    /// # Errors
+    /// Why this service cannot be scaled by members.
+    fn scaled(&self, spec: &ServiceSpec, _count: u32) -> Result<(&'static str, Value), Wait> {
+        Err(Wait(format!("a service of kind `{}` has no number of members to change", spec.kind)))
     }
 
     /// Services whose addresses its members are told: they are rendered again when those change.

@@ -5,6 +5,7 @@
 //! harmless. To add one: a file with one public function, and one line in [`ALL`].
 
 mod bootstrap;
+mod drain;
 mod drill;
 mod expand;
 mod operate;
@@ -21,9 +22,11 @@ mod start;
 mod step;
 mod switchover;
 
+pub use drain::stays;
 #[cfg(test)]
 pub use procedure::step_of;
 pub use replace::refusal as replace_refusal;
+pub use retire::surplus_waits;
 pub use start::may_start;
 #[cfg(test)]
 pub use step::Turn;
@@ -46,6 +49,7 @@ pub const ALL: &[(&str, Reconciler)] = &[
     ("bootstrap", bootstrap::bootstrap),
     ("start", start::start),
     ("procedure", procedure::due),
+    ("drain", drain::drain),
     ("rollout", rollout::rollout),
     ("operate", operate::operate),
     ("publish", publish::publish),

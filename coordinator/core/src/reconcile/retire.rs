@@ -4,11 +4,11 @@ use muster_model::ids::{MemberId, Name};
 use muster_model::time::{Millis, Timestamp};
 
 use super::fenced;
-use crate::command::{Act, Command};
+use crate::command::{Act, Command, What};
 use crate::facts::{brake, kind_of, layout_of, service_facts};
 use crate::kinds::{ChildOrder, Layout, Wait};
 use crate::scheduler::choose;
-use crate::state::{Member, Service, State};
+use crate::state::{Member, OperationKind, Service, State};
 
 /// How long a host may be down before its members with data are replaced, unless the spec says otherwise.
 const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
@@ -17,9 +17,17 @@ const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
 pub fn retire(state: &State, now: Timestamp) -> Vec<Command> {
     let mut commands = Vec::new();
     for (name, service) in &state.services {
+        let calm = brake(state).is_none() && state.holder(name).is_none();
+        if service.removing.is_none()
+            && calm
+            && let Some(switch) = surplus_leads(state, name, service, now)
+        {
+            commands.push(switch);
+            continue;
+        }
         let acts = match service.removing {
             Some(removal) => removed(state, name, service, removal.destroy),
-            None if brake(state).is_some() || state.holder(name).is_some() => Vec::new(),
+            None if !calm => Vec::new(),
             None => surplus(state, name, service, now)
                 .or_else(|| lost(state, name, service, now))
                 .into_iter()
@@ -64,20 +72,54 @@ fn removed(state: &State, name: &Name, service: &Service, destroy: bool) -> Vec<
     members.values().map(|(id, _)| retire(id)).collect()
 }
 
-/// The highest slot that is no longer wanted, if its member may stop.
-fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Act> {
-    let layout = layout_of(name, service)?;
-    let wanted = layout.indexes();
+/// The member in the highest slot that is no longer wanted.
+pub fn surplus_member(state: &State, name: &Name) -> Option<(u32, MemberId)> {
+    let wanted = layout_of(name, state.services.get(name)?)?.indexes();
     let surplus = state.members_of(name).into_iter().rfind(|(slot, _)| !wanted.contains(slot));
-    let (_, (member, _)) = surplus?;
+    surplus.map(|(slot, (member, _))| (slot, member))
+}
+
+/// Why it stays for now.
+pub fn surplus_waits(state: &State, name: &Name, now: Timestamp) -> Option<String> {
+    let (slot, member) = surplus_member(state, name)?;
+    let facts = service_facts(state, name, now)?;
+    let why = kind_of(state.services.get(name)?)?.may_retire(&facts, member).err();
+    Some(match why {
+        Some(Wait(why)) => format!("{name}/{slot} is no longer wanted, but stays: {why}"),
+        None => format!("{name}/{slot} is no longer wanted and leaves"),
+    })
+}
+
+/// It goes, if it may.
+fn surplus(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Act> {
+    let (_, member) = surplus_member(state, name)?;
     let facts = service_facts(state, name, now)?;
     kind_of(service)?.may_retire(&facts, member).ok()?;
+    let slots = layout_of(name, service)?.slots;
     Some(Act::Retire {
         member,
-        why: format!("the service has {} slots now", layout.slots),
+        why: format!("the service has {slots} slots now"),
         destroy: false,
         lost: false,
     })
+}
+
+/// It leads: its role moves to a slot that stays, as an operation of its own.
+fn surplus_leads(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option<Command> {
+    let (slot, _) = surplus_member(state, name)?;
+    let (facts, kind) = (service_facts(state, name, now)?, kind_of(service)?);
+    if !kind.leads(&facts, slot) {
+        return None;
+    }
+    let stays = layout_of(name, service)?.indexes();
+    let heir = kind
+        .heir(&facts, slot)
+        .into_iter()
+        .chain(stays)
+        .find(|to| kind.switchover(&facts, Some(*to)).is_ok())?;
+    let kind = OperationKind::Switchover { to: Some(heir) };
+    let seen = Some(state.fence(name));
+    Some(Command::internal(What::StartOperation { service: name.clone(), kind, seen }))
 }
 
 /// The first member that was lost with its host and may be replaced.

@@ -1,7 +1,7 @@
 //! The filters of the scheduler: each lets a host pass or says, in words that follow the host's name, why not.
 
 use muster_model::ids::HostId;
-use muster_model::spec::{FailureDomain, Size};
+use muster_model::spec::{FailureDomain, PlaceSpec, Size};
 use muster_model::view::Scheduling;
 
 use super::{Request, host_ports};
@@ -11,7 +11,7 @@ use crate::state::Host;
 type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), String>;
 
 /// All of them, the cheapest and plainest first.
-pub const ALL: &[Filter] = &[up, open, named, labels, one_per_host, apart, zones, memory, cpu, ports];
+pub const ALL: &[Filter] = &[up, open, allowed, one_per_host, apart, zones, memory, cpu, ports];
 
 /// Memory that stays with the system, the agent and the Docker Engine.
 const MEMORY_RESERVED: u64 = 256 << 20;
@@ -30,17 +30,17 @@ fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
     pass_if(host.scheduling == Scheduling::Open, || format!("{:?}", host.scheduling).to_lowercase())
 }
 
-fn named(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
-    let only = &request.row.spec.place.hosts;
-    pass_if(only.is_empty() || only.contains(&host.name), || "not among `place.hosts`".to_owned())
+fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+    not_allowed(&request.row.spec.place, host).map_or(Ok(()), Err)
 }
 
-fn labels(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
-    let mut wanted = request.row.spec.place.labels.iter();
-    match wanted.find(|(key, value)| host.labels.get(*key) != Some(*value)) {
-        Some((key, value)) => Err(format!("without label {key}={value}")),
-        None => Ok(()),
+/// Why `place` keeps a service off a host; absent = it does not.
+pub fn not_allowed(place: &PlaceSpec, host: &Host) -> Option<String> {
+    if !place.hosts.is_empty() && !place.hosts.contains(&host.name) {
+        return Some("not among `place.hosts`".to_owned());
     }
+    let missing = place.labels.iter().find(|(key, value)| host.labels.get(*key) != Some(*value));
+    missing.map(|(key, value)| format!("without label {key}={value}"))
 }
 
 fn one_per_host(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {

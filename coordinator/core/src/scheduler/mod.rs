@@ -2,6 +2,8 @@
 
 mod filter;
 
+pub use filter::not_allowed;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -98,6 +100,26 @@ pub fn choose(state: &State, service: &Name, layout: &Layout, slot: u32) -> Resu
         }
     }
     best.map(|(_, choice)| choice).ok_or(refused)
+}
+
+/// What each host is for a slot: its score, or why it cannot take it.
+#[must_use]
+pub fn verdicts(state: &State, service: &Name, layout: &Layout, slot: u32) -> Vec<(Name, String)> {
+    let Some(row) = state.services.get(service) else { return Vec::new() };
+    let active = state.members.values().filter(|m| m.is_of(service) && m.phase == Phase::Active);
+    let siblings = active.filter(|m| m.slot.index != slot).collect();
+    let request = Request { state, service, row, layout, slot, siblings };
+    let verdict = |id: &HostId, host: &Host| match fit(&request, id, host) {
+        Err(why) => why,
+        Ok(_) => {
+            let score = score(&request, id, host);
+            format!(
+                "fits: {} other members of the service, {} in its zone, {} members in all",
+                score.same_service, score.same_zone, score.members
+            )
+        }
+    };
+    state.hosts.iter().map(|(id, host)| (host.name.clone(), verdict(id, host))).collect()
 }
 
 fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, String> {

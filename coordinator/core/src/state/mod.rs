@@ -42,7 +42,7 @@ pub struct Platform {
     pub incarnation: u64,
     /// The spec in force.
     pub spec: Arc<PlatformSpec>,
-    /// The file that it came from, as written.
+    /// The last file that was applied, as written; commands may have changed the spec since.
     pub yaml: Arc<str>,
     /// When the spec was last changed.
     pub spec_index: LogIndex,

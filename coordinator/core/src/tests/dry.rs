@@ -34,6 +34,40 @@ fn a_changed_image_re_creates_members_and_another_field_does_not() {
 }
 
 #[test]
+fn what_a_command_changed_and_the_file_takes_back_is_said_in_words_of_the_file() {
+    let mut world = World::with_postgres();
+    let file = "muster: 1\nplatform: demo\nservices:\n  pg-main: { kind: postgres, members: 3 }\n";
+    let written = json(r#"{"pg-main":{"kind":"postgres","members":3}}"#);
+    world.must(What::ApplySpec { spec: Arc::clone(&written), yaml: file.into(), at: None });
+    world.join(4);
+    let four = r#"{"pg-main":{"kind":"postgres","members":4,"parameters":{"work_mem":"8MB"}}}"#;
+    world.must(What::ApplySpec { spec: json(four), yaml: "".into(), at: None });
+    let view = dry_run::plan(&world.state, &written, world.now, &[]);
+    let said = |text: &str| view.warnings.iter().any(|line| line.contains(text));
+    assert!(
+        said("`members` was changed to 4 by a command") && said("this file says 3"),
+        "{:?}",
+        view.warnings
+    );
+    let same = dry_run::plan(&world.state, &json(four), world.now, &[]);
+    assert_eq!(same.warnings, Vec::<String>::new());
+    let other = four.replace("8MB", "16MB");
+    let view = dry_run::plan(&world.state, &json(&other), world.now, &[]);
+    let line =
+        view.changes.iter().find(|change| change.what == "service pg-main: parameters.work_mem").unwrap();
+    assert_eq!((line.from.as_deref(), line.to.as_deref()), (Some("8MB"), Some("16MB")));
+}
+
+#[test]
+fn members_on_hosts_that_are_no_longer_allowed_are_named() {
+    let world = World::with_postgres();
+    let only = json(r#"{"pg-main":{"kind":"postgres","place":{"hosts":["vps-1","vps-2"]}}}"#);
+    let view = dry_run::plan(&world.state, &only, world.now, &[]);
+    let named = view.warnings.iter().filter(|line| line.contains("vps-3, which is not among `place.hosts`"));
+    assert!(named.count() >= 2, "{:?}", view.warnings);
+}
+
+#[test]
 fn what_must_be_decided_first_is_refused_with_the_command() {
     let world = World::with_postgres();
     let refused = |text: &str| {
@@ -44,6 +78,8 @@ fn what_must_be_decided_first_is_refused_with_the_command() {
     assert!(missing.contains("muster service remove pg-main --keep-data"), "{missing}");
     let kind = refused(r#"{"pg-main":{"kind":"app","image":"demo/web:1"}}"#);
     assert!(kind.contains("cannot become `app`"), "{kind}");
+    let smaller = refused(r#"{"pg-main":{"kind":"postgres","mode":"single"}}"#);
+    assert!(smaller.contains("cannot become `single`"), "{smaller}");
     let child = refused(r#"{"pg-main":{"kind":"postgres"},"pg-main-etcd":{"kind":"app","image":"x"}}"#);
     assert!(child.contains("pg-main-etcd"), "{child}");
 }

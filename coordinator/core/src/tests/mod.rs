@@ -11,6 +11,7 @@ mod operations;
 mod plans;
 mod procedures;
 mod replace;
+mod scale;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

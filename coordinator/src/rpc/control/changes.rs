@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_core::command::{Command, Reply, Verb, What};
 use muster_core::drill::{DrillSpec, refusal as drill_refusal};
+use muster_core::facts::kind_of as kind_of_service;
 use muster_core::reconcile::replace_refusal;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
@@ -53,9 +54,10 @@ impl Controls {
         let scheduling = match request.scheduling.as_str() {
             "open" => Scheduling::Open,
             "cordoned" => Scheduling::Cordoned,
+            "draining" => Scheduling::Draining,
             other => {
                 return Err(Status::invalid_argument(format!(
-                    "scheduling: `{other}` is not `open` or `cordoned`"
+                    "scheduling: `{other}` is not `open`, `cordoned` or `draining`"
                 )));
             }
         };
@@ -76,6 +78,9 @@ impl Controls {
         }
         if request.kind == "update" && !request.argument.is_empty() {
             return self.change_image(actor, request, &state, &service).await;
+        }
+        if request.kind == "scale" {
+            return self.scale(actor, request, &state, &service).await;
         }
         let kind = kind_of(&request, &service)?;
         if let OperationKind::Drill(drill) = &kind
@@ -101,16 +106,53 @@ impl Controls {
         state: &State,
         service: &Name,
     ) -> Result<Response<pb::Started>, Status> {
+        let image = request.argument.clone().into();
+        self.change_setting(actor, request.caller, state, service, ("image", image)).await?;
+        self.wait_for_update(service).await
+    }
+
+    /// `scale` is the same with the field that holds the number of members.
+    async fn scale(
+        &self,
+        actor: String,
+        request: pb::StartOperationRequest,
+        state: &State,
+        service: &Name,
+    ) -> Result<Response<pb::Started>, Status> {
+        let count: u32 = request.argument.parse().map_err(|_| {
+            Status::invalid_argument(format!("argument: `{}` is not a number of members", request.argument))
+        })?;
+        let row = state.services.get(service);
+        let (spec, kind) = row
+            .and_then(|row| Some((&row.spec, kind_of_service(row)?)))
+            .ok_or_else(|| Status::failed_precondition("this version does not know its kind"))?;
+        let (key, value) = kind
+            .scaled(spec, count)
+            .map_err(|why| Status::failed_precondition(format!("{service} is not scaled: {}", why.0)))?;
+        let advice = format!("write `{key}: {value}` under `services.{service}`");
+        self.change_setting(actor, request.caller, state, service, (key, value)).await?;
+        Ok(Response::new(pb::Started { operation: 0, advice }))
+    }
+
+    /// Applies the present spec with one setting of a service changed. The last file stays what it was.
+    async fn change_setting(
+        &self,
+        actor: String,
+        caller: Option<pb::Caller>,
+        state: &State,
+        service: &Name,
+        (key, value): (&str, serde_json::Value),
+    ) -> Result<(), Status> {
         let platform =
             state.platform.as_ref().ok_or_else(|| Status::unavailable("the platform is not ready"))?;
         let mut spec = PlatformSpec::clone(&platform.spec);
         let row = spec.services.get_mut(service).ok_or_else(|| {
             Status::failed_precondition(format!(
-                "`{service}` is not written in the spec: update the service that it belongs to"
+                "`{service}` is not written in the spec: change the service that it belongs to"
             ))
         })?;
-        row.settings.insert("image".to_owned(), request.argument.clone().into());
-        // JSON is YAML: the stored text stays a spec file that `apply` would accept.
+        row.settings.insert(key.to_owned(), value);
+        // JSON is YAML: it is judged like a file.
         let yaml =
             serde_json::to_string_pretty(&spec).map_err(|error| Status::internal(error.to_string()))?;
         let (spec, plan) = self.judge_against(state, &yaml).map_err(|found| {
@@ -121,9 +163,8 @@ impl Controls {
         if let Some(refusal) = plan.refusals.first() {
             return Err(Status::failed_precondition(refusal.clone()));
         }
-        let apply = pb::SpecRequest { caller: request.caller, yaml, at: state.index.0 };
-        self.apply_spec(actor, apply, spec).await?;
-        self.wait_for_update(service).await
+        let apply = pb::SpecRequest { caller, yaml: String::new(), at: state.index.0 };
+        self.apply_spec(actor, apply, spec).await.map(drop)
     }
 
     /// The reconcilers start the update; the caller wants its number.
@@ -131,12 +172,12 @@ impl Controls {
         for _ in 0..30 {
             let state = self.read().await?;
             if let Some((id, _)) = state.holder(service) {
-                return Ok(Response::new(pb::Started { operation: id.0 }));
+                return Ok(Response::new(pb::Started { operation: id.0, advice: String::new() }));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         // The image was the same already: nothing to do.
-        Ok(Response::new(pb::Started { operation: 0 }))
+        Ok(Response::new(pb::Started { operation: 0, advice: String::new() }))
     }
 
     pub(super) async fn steer(
@@ -280,7 +321,7 @@ impl Controls {
 }
 
 fn started(reply: &Reply) -> Response<pb::Started> {
-    Response::new(pb::Started { operation: reply.operation.unwrap_or_default().0 })
+    Response::new(pb::Started { operation: reply.operation.unwrap_or_default().0, advice: String::new() })
 }
 
 fn kind_of(request: &pb::StartOperationRequest, service: &Name) -> Result<OperationKind, Status> {

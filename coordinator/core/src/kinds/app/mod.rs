@@ -12,6 +12,8 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 
 use self::settings::Settings;
+use serde_json::Value;
+
 use super::{
     Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, parts,
 };
@@ -51,6 +53,10 @@ impl Kind for App {
 
     fn uses(&self, spec: &ServiceSpec) -> Vec<Name> {
         Settings::of(spec).uses.into_iter().map(|used| used.service).collect()
+    }
+
+    fn scaled(&self, _spec: &ServiceSpec, count: u32) -> Result<(&'static str, Value), Wait> {
+        Ok(("replicas", Value::from(count)))
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {

@@ -108,6 +108,24 @@ impl Kind for Postgres {
         }
     }
 
+    fn scaled(&self, spec: &ServiceSpec, count: u32) -> Result<(&'static str, Value), Wait> {
+        match Settings::of(spec).mode {
+            Mode::Ha => Ok(("members", json!(count))),
+            Mode::Single => Err(Wait(
+                "it is `single`: write `mode: ha` in the file and apply it; the data stays".to_owned(),
+            )),
+        }
+    }
+
+    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Wait> {
+        if (Settings::of(old).mode, Settings::of(new).mode) == (Mode::Ha, Mode::Single) {
+            return Err(Wait(format!(
+                "service `{name}` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
+            )));
+        }
+        Ok(())
+    }
+
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
         let users = Settings::of(spec).users;
         let own = ["superuser", "replication", "rewind", "restapi", "probe"].map(str::to_owned);
