@@ -39,6 +39,7 @@ pub struct Table {
 pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
+    Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

@@ -42,6 +42,30 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: scale,
     },
+    Scenario {
+        name: "drain",
+        what: "the primary's host emptied by command, under writes",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: drain,
+    },
+    Scenario {
+        name: "whatif",
+        what: "each host killed in turn: what was predicted is what happened",
+        runs: 1,
+        in_ci: false,
+        medians: &[],
+        act: what_if,
+    },
+    Scenario {
+        name: "single-to-ha",
+        what: "a single database with rows in it becomes a cluster on the same data",
+        runs: 1,
+        in_ci: false,
+        medians: &[],
+        act: single_to_ha,
+    },
 ];
 
 const WHOLE: Duration = Duration::from_secs(180);
@@ -55,7 +79,8 @@ fn spare_needed(platform: &Platform) -> Result<()> {
 /// The service and everything that belongs to it.
 fn family(platform: &Platform, name: &str) -> Result<Vec<ServiceView>> {
     let status = platform.status()?;
-    let ours = |s: &ServiceView| s.name.as_str() == name || s.owner.as_ref().is_some_and(|o| o.as_str() == name);
+    let ours =
+        |s: &ServiceView| s.name.as_str() == name || s.owner.as_ref().is_some_and(|o| o.as_str() == name);
     Ok(status.services.into_iter().filter(ours).collect())
 }
 
@@ -110,7 +135,8 @@ fn replace(platform: &Platform) -> Result<Value> {
     platform.cli.run(&["--yes", "service", "replace", &leader.slot.to_string()])?;
     let member_s = begin.elapsed().as_secs_f64();
     let after = platform.service(name)?;
-    let new = after.members.iter().find(|m| m.slot == leader.slot && m.state != "retiring").context("no member")?;
+    let new =
+        after.members.iter().find(|m| m.slot == leader.slot && m.state != "retiring").context("no member")?;
     ensure!(new.member != leader.member && new.host != leader.host, "{leader:?} became {new:?}");
     let locks = format!("{name}-etcd");
     let old = platform.service(&locks)?.members.first().context("no etcd member")?.clone();
@@ -165,7 +191,8 @@ fn host_lost(platform: &Platform) -> Result<Value> {
     platform.testbed.start(host.name())?;
     whole?;
     wait("the late host's members gone", WHOLE, || {
-        let left = family(platform, name)?.iter().flat_map(|s| s.members.clone()).find(|m| m.state == "retiring");
+        let left =
+            family(platform, name)?.iter().flat_map(|s| s.members.clone()).find(|m| m.state == "retiring");
         ensure!(left.is_none(), "{left:?}");
         Ok(())
     })?;
@@ -187,10 +214,7 @@ fn scale(platform: &Platform) -> Result<Value> {
     let mut spans = Vec::new();
     for count in [before + 1, before] {
         if count == before {
-            // The surplus member leads: its role moves first.
-            let top = format!("{name}/{}", before + 1);
-            let moved = platform.cli.run(&["--yes", "service", "switchover", name, "--to", &top]);
-            ensure!(moved.is_ok() || count > 0, "{moved:?}");
+            lead_from_the_top(platform, name, before + 1)?;
         }
         let begin = Instant::now();
         let said = platform.cli.run(&["--yes", "service", "scale", name, &count.to_string()])?;
@@ -205,4 +229,105 @@ fn scale(platform: &Platform) -> Result<Value> {
     }
     let (gap, acked) = end(writer)?;
     Ok(json!({ "out_s": spans[0], "in_s": spans[1], "max_gap_ms": gap, "acked": acked }))
+}
+
+/// Makes the member in the highest slot lead, so that it has to give its role away before it leaves.
+fn lead_from_the_top(platform: &Platform, name: &str, top: usize) -> Result<()> {
+    let slot = format!("{name}/{top}");
+    wait("the highest slot leads", WHOLE, || {
+        if platform.leader(name)?.0.slot.to_string() == slot {
+            return Ok(());
+        }
+        // Only the synchronous standby can: until it is this one, another one is made to lead.
+        let roles = platform.service(name)?.members;
+        let standby =
+            roles.iter().find(|m| m.role.as_deref() == Some("sync_standby")).context("no standby")?;
+        platform.cli.run(&["--yes", "service", "switchover", name, "--to", &standby.slot.to_string()])?;
+        wait_whole(platform, name, None, WHOLE)?;
+        anyhow::bail!("{} leads", standby.slot)
+    })
+}
+
+fn drain(platform: &Platform) -> Result<Value> {
+    spare_needed(platform)?;
+    let name = platform.settings.service.as_str();
+    wait_whole(platform, name, None, WHOLE)?;
+    let host = victim(platform, name)?;
+    let writer = writer(platform, host.name())?;
+    let begin = Instant::now();
+    let out = platform.cli.output(&["--yes", "host", "drain", host.name()])?;
+    let took = begin.elapsed().as_secs_f64();
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let whole = wait_whole(platform, name, Some(host.name()), WHOLE);
+    platform.cli.run(&["host", "uncordon", host.name()])?;
+    whole.with_context(|| said.clone())?;
+    // An application with a member on every other host may have to stay, and says so.
+    ensure!(out.status.success() || said.contains("stays:"), "{said}");
+    let stays = said.lines().filter(|line| line.contains("stays:")).count();
+    let (gap, acked) = end(writer)?;
+    Ok(json!({ "drained_s": took, "stays": stays, "max_gap_ms": gap, "acked": acked }))
+}
+
+/// Time in which a prediction must have come true: twice the lock's time, and a few seconds.
+const TRUE_AFTER: Duration = Duration::from_secs(45);
+
+fn what_if(platform: &Platform) -> Result<Value> {
+    let name = platform.settings.service.as_str();
+    let mut cells = Vec::new();
+    for host in platform.hosts()? {
+        wait_whole(platform, name, None, WHOLE)?;
+        let predicted: Value = platform.cli.json(&["whatif", "host", "down", host.name()])?;
+        let services = predicted["services"].as_array().context("no services")?;
+        let cell =
+            services.iter().find(|s| s["service"] == name).context("the service is not predicted")?.clone();
+        let writer = writer(platform, host.name())?;
+        host.kill()?;
+        sleep(TRUE_AFTER);
+        let before = writer.acknowledged()?.len();
+        sleep(Duration::from_secs(3));
+        let writes = writer.acknowledged()?.len() > before;
+        let left = platform.service(name)?.members.iter().filter(|m| m.ready).count();
+        platform.testbed.start(host.name())?;
+        let seen = json!({ "host": host.name(), "writes": writes, "copies_left": left });
+        ensure!(cell["writes"] == writes && cell["copies_left"] == left, "predicted {cell}, seen {seen}");
+        wait_whole(platform, name, None, WHOLE)?;
+        end(writer)?;
+        cells.push(seen);
+    }
+    Ok(json!({ "cells": cells, "wrong": 0 }))
+}
+
+/// A second service: the first one is not touched.
+fn single_to_ha(platform: &Platform) -> Result<Value> {
+    let name = "grows";
+    let usual = postgres::spec(platform, specs::IMAGE)?;
+    let etcd = platform.etcd_image()?;
+    let service = |mode: &str| {
+        let image = specs::IMAGE;
+        format!(
+            "  {name}:\n    kind: postgres\n    mode: {mode}\n    image: {image}\n    etcd_image: {etcd}\n"
+        )
+    };
+    platform.apply(&format!("{usual}{}", service("single")))?;
+    wait_whole(platform, name, None, WHOLE)?;
+    let first = platform.service(name)?.members.first().context("no member")?.clone();
+    let host = platform.testbed.host(first.host.as_str())?;
+    let urls: std::collections::BTreeMap<String, Vec<String>> = platform.cli.json(&["conn", name])?;
+    let writer = Writer::start(host, "grows", urls.get("write").context("no connection")?, WRITER_PORT + 1)?;
+    writer.wait_steady()?;
+    let begin = Instant::now();
+    platform.apply(&format!("{usual}{}", service("ha")))?;
+    wait_whole(platform, name, None, WHOLE)?;
+    let took = begin.elapsed().as_secs_f64();
+    let after = platform.service(name)?.members;
+    let same = after.iter().find(|m| m.slot == first.slot).context("the first member is gone")?;
+    ensure!(
+        same.member == first.member && same.running_since == first.running_since,
+        "{first:?} became {same:?}"
+    );
+    ensure!(after.len() == 3, "{after:?}");
+    let (gap, acked) = end(writer)?;
+    platform.cli.run(&["--yes", "service", "remove", name, "--destroy-data"])?;
+    platform.apply(&usual)?;
+    Ok(json!({ "took_s": took, "max_gap_ms": gap, "acked": acked }))
 }

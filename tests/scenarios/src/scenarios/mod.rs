@@ -3,6 +3,7 @@
 pub mod drills;
 pub mod faults;
 pub mod first;
+pub mod hosts;
 pub mod identity;
 pub mod network;
 pub mod postgres;
