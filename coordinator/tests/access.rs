@@ -58,9 +58,10 @@ fn expected(method: &str) -> Vec<Role> {
         ("muster.identity.v1.Identity", _) => Role::ALL.to_vec(),
         ("muster.agents.v1.Agents", _) => vec![Agent],
         ("muster.raft.v1.Raft", _) => vec![Coordinator],
-        ("muster.control.v1.Control", "Status" | "Plan" | "Events" | "Operation" | "Operations") => {
-            vec![Viewer, Operator, Admin]
-        }
+        (
+            "muster.control.v1.Control",
+            "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf",
+        ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",
             "Logs" | "SetScheduling" | "StartOperation" | "SteerOperation" | "Conn",
