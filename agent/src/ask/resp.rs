@@ -65,7 +65,9 @@ async fn talk(
             call.words.iter().skip(1).for_each(|word| {
                 command.arg(word);
             });
-            answers.push(match connection.send_packed_command(&command).await {
+            // What the server refuses comes as a value, not as an error.
+            let answer = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+            answers.push(match answer {
                 Ok(value) => (true, keep(&call.keep, &value)),
                 Err(error) => (false, json!({ "error": told(&error) })),
             });

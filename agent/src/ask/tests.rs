@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_model::plan::{HttpAsk, Predicate};
+use muster_model::plan::{HttpAsk, Predicate, RespAsk, RespCall, RespKeep};
 use muster_runtime::net::Listener;
 use muster_runtime::secret::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,6 +60,38 @@ async fn http_sends_the_login_and_cuts_the_answer() {
     assert_eq!((answer.ok, answer.code, answer.body.len()), (true, Some(200), ANSWER_LEN_MAX));
     assert!(requests[0].contains("authorization: Basic YWRtaW46aHVudGVyMg=="), "{}", requests[0]);
     assert!(requests[0].ends_with("{\"p\":\"hunter2\"}"));
+}
+
+#[tokio::test]
+async fn what_redis_refuses_is_no_success() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        for answer in ["+OK\r\n", "-MOVED 1 10.0.0.2:6379\r\n", ":7\r\n"] {
+            assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let call = |name: &str| RespCall {
+        name: name.to_owned(),
+        words: vec!["DBSIZE".to_owned()],
+        address: None,
+        keep: RespKeep::Whole,
+    };
+    let resp = RespAsk {
+        port,
+        user: "u".to_owned(),
+        secret: "pg/rest".to_owned(),
+        calls: vec![call("a"), call("b")],
+    };
+    let probe = Probe { timeout_ms: 5_000, ask: Ask::Resp(resp) };
+    let fake = Fake::default();
+    let target = target();
+    let (answer, ()) = tokio::join!(super::ask(&fake, &target, &probe), server);
+    assert!(!answer.ok);
+    assert_eq!(answer.body, r#"{"a":{"error":"MOVED 1 10.0.0.2:6379"},"b":7}"#);
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub struct Table {
 /// All tables, each on a platform of its own.
 pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
+    Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
 ];

@@ -17,6 +17,8 @@ pub struct Settings {
     pub s3: Name,
     /// The application. `MUSTER_SHOW_APP`.
     pub app: Name,
+    /// The Redis service. `MUSTER_SHOW_CACHE`.
+    pub cache_service: Name,
     /// Emulated hosts. `MUSTER_SHOW_HOSTS`.
     pub hosts: usize,
     /// Subnet of the databases' network. `MUSTER_SHOW_DBNET`.
@@ -25,6 +27,8 @@ pub struct Settings {
     pub stornet: String,
     /// Subnet of the applications' other network. `MUSTER_SHOW_PROXYNET`.
     pub proxynet: String,
+    /// Subnet of the caches' network. `MUSTER_SHOW_CACHENET`.
+    pub cachenet: String,
     /// Port of the coordinators. `MUSTER_SHOW_PORT`.
     pub port: u16,
     /// Images and host programs built before. `MUSTER_CACHE`.
@@ -46,10 +50,12 @@ impl Settings {
             service: name("MUSTER_SHOW_SERVICE", "pg-main")?,
             s3: name("MUSTER_SHOW_S3", "files")?,
             app: name("MUSTER_SHOW_APP", "hello")?,
+            cache_service: name("MUSTER_SHOW_CACHE", "cache")?,
             hosts,
             dbnet: text("MUSTER_SHOW_DBNET", "172.31.10.0/24"),
             stornet: text("MUSTER_SHOW_STORNET", "172.31.30.0/24"),
             proxynet: text("MUSTER_SHOW_PROXYNET", "172.30.0.0/24"),
+            cachenet: text("MUSTER_SHOW_CACHENET", "172.31.20.0/24"),
             port: text("MUSTER_SHOW_PORT", "7400").parse().context("MUSTER_SHOW_PORT is not a port")?,
             cache: PathBuf::from(text("MUSTER_CACHE", "/var/cache/muster")),
         })

@@ -13,6 +13,7 @@ mod haproxy;
 mod parts;
 mod postgres;
 mod procedure;
+mod redis;
 mod s3;
 mod settings;
 mod writer;
@@ -34,8 +35,8 @@ use serde_json::Value;
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 6] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &s3::S3, &writer::Writer];
+pub static ALL: [&dyn Kind; 7] =
+    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &redis::Redis, &s3::S3, &writer::Writer];
 
 /// The kind of this name.
 #[must_use]
@@ -307,6 +308,8 @@ pub enum WriterEngine {
     Postgres,
     /// Objects of S3.
     S3,
+    /// Keys of Redis.
+    Redis,
 }
 
 /// One kind of service.

@@ -21,6 +21,13 @@ pub fn switchover(
     if let Some(slot) = to.filter(|slot| kind.leads(facts, *slot)) {
         return Some(turn.end(Outcome::Done, format!("{}/{slot} leads", facts.name)));
     }
+    let leading = facts.members.iter().filter(|member| kind.leads(facts, member.slot)).count();
+    if to.is_none()
+        && leading > 1
+        && let Err(why) = kind.switchover(facts, None)
+    {
+        return Some(turn.end(Outcome::Failed, why.0));
+    }
     if turn.rested() { begin(turn, facts, kind, to) } else { None }
 }
 

@@ -8,6 +8,7 @@ mod liveness;
 mod locks;
 mod loss;
 mod operations;
+mod placing;
 mod plans;
 mod procedures;
 mod replace;

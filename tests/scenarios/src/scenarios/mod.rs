@@ -8,6 +8,7 @@ pub mod identity;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
+pub mod redis;
 pub mod repair;
 pub mod s3;
 pub mod update;

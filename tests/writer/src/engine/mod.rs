@@ -1,6 +1,7 @@
 //! What a writer needs of an engine: connect, write one value, say which are there. One file per engine, one line in [`servers`].
 
 mod postgres;
+mod redis;
 mod s3;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,7 @@ pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
     match config.engine.as_str() {
         "postgres" => postgres::servers(config),
         "s3" => s3::servers(config),
+        "redis" => redis::servers(config),
         other => bail!("this writer does not know the engine `{other}`"),
     }
 }

@@ -1,0 +1,187 @@
+//! A Redis member's container: files, ports, probes, actions. Decides nothing about when it starts.
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::Name;
+use muster_model::network::Audience;
+use muster_model::plan::{
+    Act, ActionSpec, Ask, FileSpec, Limits, OnChange, Rendered, RespAsk, RespCall, RespKeep, StopSpec,
+    UserIds, VolumeSpec,
+};
+use muster_model::spec::ServiceSpec;
+
+use super::settings::{Mode, Settings};
+use super::{BUS_PORT, PORT};
+use crate::kinds::{RenderContext, parts};
+
+const CONFIG: &str = include_str!("redis.conf");
+const CLUSTER: &str = include_str!("cluster.conf");
+const START: &str = include_str!("start.sh");
+/// User and group of the image.
+const USER: UserIds = UserIds { uid: 6379, gid: 6379 };
+/// The platform's own user.
+const ADMIN: &str = "muster-admin";
+
+pub const LIMITS: Limits =
+    Limits { memory_bytes: 256 * parts::MIB, cpu_millis: 0, pids: 100, shm_bytes: 16 * parts::MIB };
+
+/// Tags whose hash slots lie in the middle of each sixteenth of all: some of them belong to every shard.
+pub const TAGS: [&str; 16] =
+    ["18", "249", "72", "223", "19", "2", "64", "222", "265", "34", "404", "155", "264", "22", "219", "48"];
+
+/// Name of one of the service's secrets.
+pub fn secret(service: &Name, what: &str) -> String {
+    format!("{service}/{what}")
+}
+
+/// Commands as the platform's own user.
+pub fn admin(service: &Name, calls: Vec<RespCall>) -> RespAsk {
+    RespAsk { port: PORT, user: ADMIN.to_owned(), secret: secret(service, "admin"), calls }
+}
+
+/// One command, its words separated by spaces; the whole answer is kept.
+pub fn call(name: &str, words: &str) -> RespCall {
+    let words = words.split(' ').map(str::to_owned).collect();
+    RespCall { name: name.to_owned(), words, address: None, keep: RespKeep::Whole }
+}
+
+/// What is read of `INFO`.
+pub fn info() -> RespCall {
+    let fields = [
+        "redis_version",
+        "valkey_version",
+        "role",
+        "loading",
+        "master_link_status",
+        "master_sync_in_progress",
+        "master_last_io_seconds_ago",
+        "connected_slaves",
+        "aof_last_write_status",
+        "rdb_last_bgsave_status",
+    ];
+    RespCall { keep: RespKeep::Fields(fields.map(str::to_owned).to_vec()), ..call("info", "INFO") }
+}
+
+/// What is read of `CLUSTER INFO`.
+pub fn cluster_info() -> RespCall {
+    let fields = ["cluster_state", "cluster_known_nodes", "cluster_slots_assigned"];
+    RespCall { keep: RespKeep::Fields(fields.map(str::to_owned).to_vec()), ..call("cluster", "CLUSTER INFO") }
+}
+
+/// The table of nodes: id, address, flags, master, state of the link, hash slots.
+fn nodes() -> RespCall {
+    RespCall {
+        keep: RespKeep::Columns { places: vec![0, 1, 2, 3, 7], rest: 8 },
+        ..call("nodes", "CLUSTER NODES")
+    }
+}
+
+fn beats(mode: Mode) -> Vec<RespCall> {
+    match mode {
+        Mode::Single => vec![call("beat", "SET muster:beat 1")],
+        Mode::Cluster => TAGS.map(|tag| call(tag, &format!("SET muster:beat:{{{tag}}} 1"))).to_vec(),
+    }
+}
+
+pub fn render(context: &RenderContext<'_>) -> Rendered {
+    let settings = Settings::of(context.spec);
+    let service = context.service;
+    let mut calls = vec![info()];
+    let mut ports = vec![parts::port(PORT, Audience::Network)];
+    if settings.mode == Mode::Cluster {
+        calls.extend([cluster_info(), nodes()]);
+        ports.push(parts::port(BUS_PORT, Audience::Members));
+    }
+    let load = ActionSpec {
+        guard: None,
+        run: Act::Resp(admin(service, vec![call("load", "ACL LOAD")])),
+        timeout_ms: 5_000,
+    };
+    Rendered {
+        image: settings.image.clone(),
+        // The script ends by becoming the server: it is the first process, and nothing is in between.
+        command: ["/bin/sh", "/muster/start.sh"].map(str::to_owned).to_vec(),
+        first_command: None,
+        env: BTreeMap::new(),
+        user: USER,
+        files: files(context, &settings),
+        volumes: vec![VolumeSpec { name: parts::known_name("data"), path: "/data".to_owned() }],
+        tmpfs: Vec::new(),
+        limits: parts::limits(context.spec, &LIMITS),
+        capabilities: Vec::new(),
+        stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 30_000 },
+        ports,
+        probes: vec![
+            parts::probe("redis", 1_000, 2_000, Ask::Resp(admin(service, calls))),
+            parts::probe("write", 2_000, 2_000, Ask::Resp(admin(service, beats(settings.mode)))),
+        ],
+        actions: BTreeMap::from([("users".to_owned(), load)]),
+        release: None,
+        system_id: None,
+    }
+}
+
+fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
+    let peers: Vec<String> = context
+        .peers
+        .iter()
+        .filter(|peer| peer.member != context.me.member)
+        .map(|peer| format!("{}\n", parts::address(peer, &settings.network)))
+        .collect();
+    let start = START
+        .replace("@SERVER@", settings.flavour.server())
+        .replace("@CLIENT@", settings.flavour.client())
+        .replace("@PORT@", &PORT.to_string());
+    let admin = format!("${{secret:{}}}", secret(context.service, "admin"));
+    vec![
+        parts::file("/muster/redis.conf", config(context, settings), 0o400, OnChange::Restart),
+        parts::file("/muster/start.sh", start, 0o444, OnChange::Restart),
+        parts::file(
+            "/muster/users.acl",
+            users(context, settings),
+            0o400,
+            OnChange::Reload("users".to_owned()),
+        ),
+        parts::file("/muster/secrets/admin", admin, 0o400, OnChange::None),
+        parts::file("/muster/peers", peers.concat(), 0o444, OnChange::None),
+    ]
+}
+
+fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
+    let mut text = CONFIG.to_owned();
+    if settings.mode == Mode::Cluster {
+        text.push_str(CLUSTER);
+    }
+    let memory = memory(context.spec, settings);
+    text.replace("@PORT@", &PORT.to_string())
+        .replace("@REPLICA_SECRET@", &secret(context.service, "replica"))
+        .replace("@MAXMEMORY@", &memory.to_string())
+        // What a replica missed while it was away for a moment; the rest it copies.
+        .replace("@BACKLOG@", &(memory / 16).max(parts::MIB).to_string())
+        .replace("@EVICTION@", settings.eviction.name())
+        .replace("@MIN_REPLICAS@", &settings.min_replicas.to_string())
+        .replace("@NODE_TIMEOUT@", &settings.node_timeout.0.to_string())
+        .replace("@ADDRESS@", &parts::address(context.me, &settings.network).to_string())
+}
+
+/// Memory for data: the rest of the limit is for buffers, and for the copy that a rewrite of the log works on.
+pub fn memory(spec: &ServiceSpec, settings: &Settings) -> u64 {
+    settings.maxmemory.map_or_else(|| parts::limits(spec, &LIMITS).memory_bytes / 100 * 60, |size| size.0)
+}
+
+/// Who may do what. The user without a name is off.
+fn users(context: &RenderContext<'_>, settings: &Settings) -> String {
+    let password = |what: &str| format!(">${{secret:{}}}", secret(context.service, what));
+    let mut lines = vec![
+        "user default off".to_owned(),
+        format!("user {ADMIN} on {} ~* &* +@all", password("admin")),
+        format!("user muster-replica on {} +psync +replconf +ping", password("replica")),
+    ];
+    // What a client that knows clusters asks for, and nothing that changes the server or looks at other clients.
+    const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +keys +sort +role +cluster|slots +cluster|shards \
+                          +cluster|nodes +cluster|info +cluster|myid +cluster|keyslot +cluster|countkeysinslot";
+    for user in &settings.users {
+        lines.push(format!("user {user} on {} {RIGHTS}", password(&format!("user-{user}"))));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}

@@ -1,0 +1,45 @@
+//! Where slots go that must keep apart: every combination of hosts, shards and replicas that has a placement gets one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{World, name, spec};
+
+/// Slots by host, of a Redis Cluster on a platform with so many hosts.
+fn placed(hosts: usize, shards: usize, replicas: usize) -> BTreeMap<String, Vec<u32>> {
+    let mut world = World::new(hosts);
+    let cluster = serde_json::json!({ "kind": "redis", "shards": shards, "replicas": replicas });
+    world.apply_spec(&spec(serde_json::json!({ "cache": cluster })));
+    for _ in 0..8 {
+        world.lead();
+    }
+    let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (slot, (_, member)) in world.state.members_of(&name("cache")) {
+        found.entry(member.host.to_string()).or_default().push(slot);
+    }
+    found
+}
+
+#[test]
+fn no_host_gets_two_masters_or_a_shard_twice_and_none_is_crowded() {
+    for (hosts, shards, replicas) in
+        [(3, 3, 1), (3, 3, 2), (4, 3, 1), (4, 4, 1), (5, 3, 2), (5, 5, 1), (6, 3, 1), (6, 6, 2), (7, 4, 3)]
+    {
+        let found = placed(hosts, shards, replicas);
+        let case = format!("{hosts} hosts, {shards} shards, {replicas} replicas: {found:?}");
+        assert_eq!(found.values().map(Vec::len).sum::<usize>(), shards * (1 + replicas), "{case}");
+        for slots in found.values() {
+            let of_shards: BTreeSet<u32> = slots.iter().map(|slot| slot / 10).collect();
+            assert_eq!(of_shards.len(), slots.len(), "{case}");
+            assert!(slots.iter().filter(|slot| *slot % 10 == 1).count() <= 1, "{case}");
+        }
+        let most = found.values().map(Vec::len).max().unwrap_or(0);
+        let fair = (shards * (1 + replicas)).div_ceil(hosts);
+        assert!(most <= fair + 1, "{case}");
+    }
+}
+
+#[test]
+fn what_has_no_placement_is_said() {
+    let found = placed(2, 3, 1);
+    assert!(found.values().map(Vec::len).sum::<usize>() < 6, "three masters on two hosts: {found:?}");
+}
