@@ -190,6 +190,7 @@ impl World {
                 host_name: node.peer.host.clone(),
                 addresses: node.peer.addresses.clone(),
                 joins_existing: false,
+                variant: String::new(),
                 host_up: true,
                 started: true,
                 revision: Revision(1),

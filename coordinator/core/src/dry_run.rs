@@ -149,8 +149,7 @@ fn networks_of(state: &State, name: &Name, written: &ServiceSpec) -> Option<Stri
 /// What its kind cannot change while there is data.
 fn change_of(state: &State, name: &Name, service: &Service, written: &ServiceSpec) -> Option<String> {
     let kind = kind_of(service).filter(|_| !state.members_of(name).is_empty())?;
-    let why = kind.may_become(&service.spec, written).err()?;
-    Some(format!("service `{name}`: {why}"))
+    kind.may_become(name, &service.spec, written).err().map(|why| why.0)
 }
 
 fn subnets(state: &State, old: &PlatformSpec, new: &PlatformSpec) -> Vec<String> {

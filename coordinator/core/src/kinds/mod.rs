@@ -321,10 +321,10 @@ pub struct Endpoint {
 pub enum WriterEngine {
     /// Rows of PostgreSQL.
     Postgres,
-    /// Keys of Redis.
-    Redis,
     /// Rows of MariaDB.
     Mariadb,
+    /// Keys of Redis.
+    Redis,
     /// Objects of S3.
     S3,
 }
@@ -338,7 +338,12 @@ pub trait Kind: Sync {
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
 
     /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
-    fn may_become(&self, _present: &ServiceSpec, _written: &ServiceSpec) -> Result<(), String> {
+    fn may_become(
+        &self,
+        _name: &Name,
+        _present: &ServiceSpec,
+        _written: &ServiceSpec,
+    ) -> Result<(), Wait> {
         Ok(())
     }
 

@@ -117,14 +117,13 @@ impl Kind for Postgres {
         }
     }
 
-    fn may_become(&self, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), String> {
-        match (Settings::of(present).mode, Settings::of(written).mode) {
-            (Mode::Ha, Mode::Single) => Err(
-                "`ha` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
-                    .to_owned(),
-            ),
-            _ => Ok(()),
+    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Wait> {
+        if (Settings::of(old).mode, Settings::of(new).mode) == (Mode::Ha, Mode::Single) {
+            return Err(Wait(format!(
+                "service `{name}` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
+            )));
         }
+        Ok(())
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {

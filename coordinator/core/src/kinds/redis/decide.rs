@@ -278,7 +278,8 @@ pub fn survivability(service: &ServiceFacts<'_>, settings: &Settings) -> Surviva
     }
     let nodes = nodes(service);
     // Before anybody was seen, or while a shard's master is not: the one that it will be.
-    let master = |shard: u32| master_of(&nodes, shard).map_or_else(|| cluster::home(shard), |node| node.fact.slot);
+    let master =
+        |shard: u32| master_of(&nodes, shard).map_or_else(|| cluster::home(shard), |node| node.fact.slot);
     let masters: BTreeMap<u32, u32> = (1..=settings.shards).map(|shard| (master(shard), shard)).collect();
     let hosts: std::collections::BTreeSet<_> = service.members.iter().map(|member| &member.host).collect();
     for host in hosts {

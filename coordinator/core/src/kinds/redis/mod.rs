@@ -50,16 +50,16 @@ impl Kind for Redis {
         problems
     }
 
-    fn may_become(&self, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), String> {
+    fn may_become(&self, _name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Wait> {
         let (present, written) = (Settings::of(present), Settings::of(written));
         let remedy = "make another service beside it and copy the keys";
         if present.mode != written.mode {
-            return Err(format!("its mode cannot be changed: {remedy}"));
+            return Err(Wait(format!("its mode cannot be changed: {remedy}")));
         }
         if present.flavour != written.flavour {
-            return Err(format!(
+            return Err(Wait(format!(
                 "its flavour cannot be changed, the files of one may be unreadable for the other: {remedy}"
-            ));
+            )));
         }
         Ok(())
     }

@@ -53,8 +53,8 @@ pub fn due(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Procedure>
     Some(Procedure {
         name: need.procedure.to_owned(),
         why: need.what,
-        // An update moves masters itself, and is over soon.
-        can_wait: matches!(need.procedure, SPREAD | RESHARD),
+        // A drill is not over before the masters are spread; an update has members that are not current until its end.
+        can_wait: need.procedure == RESHARD,
         arguments: Default::default(),
     })
 }

@@ -73,10 +73,10 @@ fn settings_are_judged() {
 
 #[test]
 fn what_would_leave_data_behind_is_refused() {
-    let change = |from: &str, to: &str| Redis.may_become(&spec(from), &spec(to));
+    let change = |from: &str, to: &str| Redis.may_become(&name("cache"), &spec(from), &spec(to));
     assert!(change(CLUSTER, r#"{"kind":"redis","network":"dbnet","shards":4,"replicas":2}"#).is_ok());
-    assert!(change(CLUSTER, r#"{"kind":"redis","mode":"single"}"#).unwrap_err().contains("mode"));
-    assert!(change(CLUSTER, r#"{"kind":"redis","flavour":"valkey"}"#).unwrap_err().contains("flavour"));
+    assert!(change(CLUSTER, r#"{"kind":"redis","mode":"single"}"#).unwrap_err().0.contains("mode"));
+    assert!(change(CLUSTER, r#"{"kind":"redis","flavour":"valkey"}"#).unwrap_err().0.contains("flavour"));
 }
 
 /// CRC-16/XMODEM, as the cluster's specification says.
@@ -157,6 +157,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         host_name: name(&format!("host-{host}")),
         addresses: peer(slot, u64::from(slot), slot as u8).addresses,
         joins_existing: false,
+        variant: String::new(),
         host_up: true,
         started: true,
         revision: muster_model::ids::Revision(1),
@@ -270,7 +271,10 @@ fn a_try_is_given_time_and_then_an_operator_is_asked() {
         let refused = (label, TaskOutcome::Refused { why: "lag".to_owned() });
         let mut later = facts.clone();
         later.now = Timestamp(facts.now.0 + 3_000);
-        assert!(matches!(Redis.proceed(&later, &due, std::slice::from_ref(&refused)), ProcedureStep::Task { .. }));
+        assert!(matches!(
+            Redis.proceed(&later, &due, std::slice::from_ref(&refused)),
+            ProcedureStep::Task { .. }
+        ));
         let many = vec![refused; 8];
         assert!(matches!(Redis.proceed(&later, &due, &many), ProcedureStep::NeedsOperator { .. }));
     });

@@ -155,17 +155,17 @@ impl Kind for S3 {
         decide::may_replace(service, member)
     }
 
-    fn may_become(&self, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), String> {
-        let (old, new) = (Settings::of(present), Settings::of(written));
+    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Wait> {
+        let (old, new) = (Settings::of(old), Settings::of(new));
         let fixed = |it: &Settings| (it.mode, it.erasure.hosts, it.erasure.drives);
         if fixed(&old) == fixed(&new) {
             return Ok(());
         }
-        Err(format!(
-            "it was formatted for {} hosts with {} drives each, and its servers can neither grow nor shrink \
+        Err(Wait(format!(
+            "service `{name}` was formatted for {} hosts with {} drives each, and its servers can neither grow nor shrink \
              by single members: make a second s3 service and copy, or write `hosts` and `drives` as they were",
             old.erasure.hosts, old.erasure.drives
-        ))
+        )))
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
