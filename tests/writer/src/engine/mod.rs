@@ -1,5 +1,6 @@
 //! What a writer needs of an engine: connect, write one value, say which are there. One file per engine, one line in [`servers`].
 
+mod mariadb;
 mod postgres;
 mod s3;
 
@@ -57,6 +58,7 @@ pub trait Session {
 /// The engine is unknown, or a connection string is wrong.
 pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
     match config.engine.as_str() {
+        "mariadb" => mariadb::servers(config),
         "postgres" => postgres::servers(config),
         "s3" => s3::servers(config),
         other => bail!("this writer does not know the engine `{other}`"),
