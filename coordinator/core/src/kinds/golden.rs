@@ -117,6 +117,16 @@ pub fn proxies() -> Vec<Peer> {
     vec![peer(1, 7, 19), peer(2, 8, 35)]
 }
 
+/// A `mariadb` service `orders` with three members and its proxies placed.
+pub fn owner_of(json: &str) -> Scene {
+    Scene { children: BTreeMap::from([(name("proxy"), proxies())]), ..postgres_ha(json) }
+}
+
+/// The child of [`owner_of`] in this role.
+pub fn child_of(json: &str, role: &str) -> Scene {
+    child(owner_of(json), role)
+}
+
 /// The service `orders` with all its members placed, from its spec.
 pub fn postgres_ha(json: &str) -> Scene {
     Scene {
@@ -132,7 +142,10 @@ pub fn postgres_ha(json: &str) -> Scene {
 
 /// The child of [`postgres_ha`] in this role.
 pub fn child_of_postgres(json: &str, role: &str) -> Scene {
-    let owner = postgres_ha(json);
+    child(postgres_ha(json), role)
+}
+
+fn child(owner: Scene, role: &str) -> Scene {
     let children = owner.kind().children(&owner.service, &owner.spec);
     let child = children.into_iter().find(|child| child.role.as_str() == role).unwrap();
     Scene {

@@ -3,6 +3,7 @@
 //! A kind decides nothing about hosts; it says what its members need, renders them, reads their probes, and names
 //! the next safe step. Everything here is pure: the same facts give the same answer on every coordinator.
 
+mod accounts;
 mod app;
 mod etcd;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod examples;
 #[cfg(test)]
 mod golden;
 mod haproxy;
+mod mariadb;
 mod parts;
 mod postgres;
 mod procedure;
@@ -34,8 +36,15 @@ use serde_json::Value;
 use haproxy::front::Front;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 6] =
-    [&app::App, &etcd::Etcd, &haproxy::Haproxy, &postgres::Postgres, &s3::S3, &writer::Writer];
+pub static ALL: [&dyn Kind; 7] = [
+    &app::App,
+    &etcd::Etcd,
+    &haproxy::Haproxy,
+    &mariadb::Mariadb,
+    &postgres::Postgres,
+    &s3::S3,
+    &writer::Writer,
+];
 
 /// The kind of this name.
 #[must_use]
@@ -307,6 +316,8 @@ pub enum WriterEngine {
     Postgres,
     /// Objects of S3.
     S3,
+    /// Rows of MariaDB.
+    Mariadb,
 }
 
 /// One kind of service.

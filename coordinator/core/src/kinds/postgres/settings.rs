@@ -1,23 +1,27 @@
 //! The settings of a `postgres` service: reading, judging, defaults. Renders nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::parameters;
+use crate::kinds::accounts::{self, Database, Reserved};
 use crate::kinds::settings::Fields;
 use crate::kinds::{Problem, etcd, haproxy, parts};
 
 /// The image if the spec names none.
 pub const IMAGE: &str = "muster/postgres:15";
-/// User and database of a service that names none.
-const DEFAULT_USER: &str = "app";
 /// Names of members are cut by the server at 63 bytes and must stay different.
 const SERVICE_NAME_MAX: usize = 40;
-const USERS_MAX: usize = 100;
+/// Names that belong to the server or the platform.
+const RESERVED: Reserved = Reserved {
+    users: &["postgres"],
+    prefixes: &["pg_", "muster_"],
+    databases: &["postgres", "template0", "template1"],
+};
 const PARAMETERS_MAX: usize = 200;
 
 /// What the service, Patroni or the safety of acknowledged rows depends on.
@@ -62,15 +66,6 @@ pub enum Mode {
     Ha,
     /// One member. Run by Patroni with one etcd all the same: the same data becomes `ha` by adding members to it.
     Single,
-}
-
-/// A database and who owns it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Database {
-    /// Its name.
-    pub name: String,
-    /// A user of the service.
-    pub owner: String,
 }
 
 /// The settings.
@@ -118,8 +113,8 @@ impl Settings {
         let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
         let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
         let parameters = read_parameters(&mut fields);
-        let users = read_users(&mut fields);
-        let databases = read_databases(&mut fields, &users);
+        let users = accounts::users(&mut fields, &RESERVED);
+        let databases = accounts::databases(&mut fields, &users, &RESERVED);
         let settings = Self {
             mode,
             members,
@@ -143,13 +138,6 @@ pub fn judge_name(name: &Name) -> Option<Problem> {
         message: format!("the name of a postgres service has at most {SERVICE_NAME_MAX} characters"),
         help: "take a shorter name".to_owned(),
     })
-}
-
-fn is_identifier(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    (1..=63).contains(&text.len())
-        && text.chars().all(inner)
-        && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
@@ -178,58 +166,4 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
         }
     }
     parameters
-}
-
-fn read_users(fields: &mut Fields<'_>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let users = fields.list("users", USERS_MAX, "write a list of `- name: NAME`", |user| {
-        let name: String = user.required("name", "write the user's name")?;
-        if !is_identifier(&name) {
-            user.problem("name", "not a user's name", "use a-z, 0-9 and `_`, at most 63, no digit first");
-        } else if name == "postgres" || name.starts_with("pg_") || name.starts_with("muster_") {
-            user.problem(
-                "name",
-                format!("`{name}` belongs to the server or the platform"),
-                "take another name",
-            );
-        } else if !seen.insert(name.clone()) {
-            user.problem("name", format!("`{name}` is there twice"), "remove one of them");
-        }
-        Some(name)
-    });
-    if users.is_empty() { vec![DEFAULT_USER.to_owned()] } else { users }
-}
-
-fn read_databases(fields: &mut Fields<'_>, users: &[String]) -> Vec<Database> {
-    let mut seen = BTreeSet::new();
-    let help = "write a list of `- {name: NAME, owner: USER}`";
-    let databases = fields.list("databases", USERS_MAX, help, |database| {
-        let name: String = database.required("name", "write the database's name")?;
-        let owner: Option<String> = database.get("owner", "write the name of one of `users:`");
-        let owner = owner.or_else(|| users.first().cloned())?;
-        if !is_identifier(&name) {
-            database.problem(
-                "name",
-                "not a database's name",
-                "use a-z, 0-9 and `_`, at most 63, no digit first",
-            );
-        } else if ["postgres", "template0", "template1"].contains(&name.as_str()) {
-            database.problem("name", format!("`{name}` belongs to the server"), "take another name");
-        } else if !seen.insert(name.clone()) {
-            database.problem("name", format!("`{name}` is there twice"), "remove one of them");
-        }
-        if !users.contains(&owner) {
-            database.problem(
-                "owner",
-                "no such user in this service",
-                "add it to `users:`, or name one of them",
-            );
-        }
-        Some(Database { name, owner })
-    });
-    if !databases.is_empty() {
-        return databases;
-    }
-    let owner = users.first().cloned().unwrap_or_else(|| DEFAULT_USER.to_owned());
-    vec![Database { name: owner.clone(), owner }]
 }

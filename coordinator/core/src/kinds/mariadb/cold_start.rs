@@ -1,0 +1,219 @@
+//! What this kind does by itself: it records the cluster's history, and begins a cluster anew that stopped as a whole.
+//! Reads every volume first, and never begins from a position that another volume is ahead of.
+
+use std::collections::BTreeSet;
+
+use muster_model::ids::MemberId;
+use muster_model::observed::TaskOutcome;
+use muster_model::plan::TaskKind;
+use muster_model::time::Millis;
+use serde::Deserialize;
+
+use super::observe::{JOINING, NO_HISTORY};
+use super::{HISTORY, decide, render};
+use crate::command::TaskDraft;
+use crate::kinds::{MemberFacts, Procedure, ProcedureStep, ServiceFacts, parts};
+
+const RECORD: &str = "record-history";
+const COLD_START: &str = "cold-start";
+/// Members that were all stopped find each other by themselves if their last view is still on their disks; only when
+/// that did not happen for this long is it done for them.
+const PATIENCE: Millis = Millis::seconds(25);
+/// The engine recovers its own data before it tells its position.
+const READ_TIMEOUT_MS: u64 = 300_000;
+/// Times that a volume is asked before an operator is.
+const READS_MAX: usize = 3;
+
+/// Work that should begin now.
+pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
+    if !service.formed {
+        return None;
+    }
+    let make = |name: &str, can_wait, why| Procedure {
+        name: name.to_owned(),
+        why,
+        can_wait,
+        arguments: Default::default(),
+    };
+    if let Some(history) = unrecorded(service) {
+        return Some(make(RECORD, true, format!("the cluster is {history}")));
+    }
+    let stands = service.members.iter().all(|member| stands_still(service, member));
+    let nobody = stands && !service.members.is_empty() && service.members.len() == service.slots as usize;
+    let why = "no member is in a cluster, and none is on its way into one";
+    nobody.then(|| make(COLD_START, false, why.to_owned()))
+}
+
+fn unrecorded<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a str> {
+    if service.records.contains_key(HISTORY) {
+        return None;
+    }
+    let leader = decide::leader(service).filter(|member| parts::is_ready(member))?;
+    leader.seen.as_ref()?.system_id.as_deref()
+}
+
+/// Its agent answers, it was told to run, and it has not been part of a cluster for a while.
+fn stands_still(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
+    let Some(seen) = member.seen.as_ref().filter(|_| member.host_up && member.started) else { return false };
+    let waits = seen.started_at.is_some_and(|at| service.now.since(at) > PATIENCE);
+    seen.running && !seen.ready && seen.writes.is_none() && !parts::has_role(member, JOINING) && waits
+}
+
+/// The next step of one of the two.
+pub fn proceed(
+    service: &ServiceFacts<'_>,
+    procedure: &Procedure,
+    answers: &[(String, TaskOutcome)],
+) -> ProcedureStep {
+    match procedure.name.as_str() {
+        RECORD => match unrecorded(service) {
+            Some(history) => ProcedureStep::Record { key: HISTORY.to_owned(), value: history.to_owned() },
+            None => ProcedureStep::Done("the history of the cluster is recorded".to_owned()),
+        },
+        COLD_START => cold_start(service, answers),
+        other => ProcedureStep::Done(format!("this version does not know the procedure {other}")),
+    }
+}
+
+/// What a stopped member's volume says.
+#[derive(Debug, Clone, Deserialize)]
+struct Position {
+    data: bool,
+    uuid: String,
+    seqno: i64,
+    last_to_stop: bool,
+}
+
+/// One member and what its volume says.
+struct Volume<'a> {
+    member: &'a MemberFacts,
+    position: Position,
+}
+
+fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> ProcedureStep {
+    let begun = answers.iter().find_map(|(label, outcome)| {
+        let number = label.strip_prefix("mark ")?.parse().ok()?;
+        matches!(outcome, TaskOutcome::Done { .. }).then_some(MemberId(number))
+    });
+    if let Some(first) = begun {
+        return start(service, first);
+    }
+    if service.members.iter().any(parts::is_ready) {
+        return ProcedureStep::Done("the members found each other by themselves".to_owned());
+    }
+    // Nothing is read, and nothing begun, before every agent confirmed that its member's container is gone.
+    let runs = |m: &&MemberFacts| m.started || !m.seen.as_ref().is_some_and(|seen| seen.stopped);
+    if service.members.iter().any(|member| runs(&member)) {
+        return ProcedureStep::Stop(service.members.iter().map(|member| member.member).collect());
+    }
+    let mut volumes = Vec::new();
+    for member in &service.members {
+        match read(member, answers) {
+            Ok(position) => volumes.push(Volume { member, position }),
+            Err(step) => return *step,
+        }
+    }
+    choose(service, &volumes, answers)
+}
+
+/// What the member's volume says, or the step that asks it.
+fn read(member: &MemberFacts, answers: &[(String, TaskOutcome)]) -> Result<Position, Box<ProcedureStep>> {
+    let label = format!("read {}", member.member);
+    let own: Vec<&TaskOutcome> =
+        answers.iter().filter(|(l, _)| *l == label).map(|(_, outcome)| outcome).collect();
+    for outcome in &own {
+        if let TaskOutcome::Done { answer } = outcome
+            && let Some(position) = answer.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+        {
+            return Ok(position);
+        }
+    }
+    if own.len() < READS_MAX {
+        return Err(Box::new(one_shot(label, member.member, &["position"])));
+    }
+    Err(Box::new(ProcedureStep::NeedsOperator {
+        reason: format!(
+            "the volume of slot {} on {} cannot be read: {:?}",
+            member.slot,
+            member.host_name,
+            own.last()
+        ),
+        remedy: "repair that host or its volume".to_owned(),
+    }))
+}
+
+fn one_shot(label: String, member: MemberId, words: &[&str]) -> ProcedureStep {
+    let what = TaskKind::OneShot { image: None, command: render::program(words) };
+    ProcedureStep::Task {
+        label,
+        task: Box::new(TaskDraft { member, guard: None, what, timeout_ms: READ_TIMEOUT_MS }),
+    }
+}
+
+/// Marks the volume that is ahead of all others, if all belong to one history.
+fn choose(
+    service: &ServiceFacts<'_>,
+    volumes: &[Volume<'_>],
+    answers: &[(String, TaskOutcome)],
+) -> ProcedureStep {
+    let known = || volumes.iter().filter(|v| v.position.data && v.position.uuid != NO_HISTORY);
+    let mut histories: BTreeSet<&str> = known().map(|v| v.position.uuid.as_str()).collect();
+    let recorded = service.records.get(HISTORY).map(String::as_str);
+    histories.extend(recorded);
+    if histories.len() > 1 {
+        return ProcedureStep::NeedsOperator {
+            reason: format!("the volumes do not belong to one cluster: {}", table(volumes, recorded)),
+            remedy: "nothing was changed; replace the members whose volume belongs to another cluster"
+                .to_owned(),
+        };
+    }
+    // Of several that are equally far, the one that was the last to stop, then the lowest slot.
+    let ahead =
+        known().max_by_key(|v| (v.position.seqno, v.position.last_to_stop, std::cmp::Reverse(v.member.slot)));
+    let Some(best) = ahead else {
+        return ProcedureStep::NeedsOperator {
+            reason: format!("no volume has a position to begin from: {}", table(volumes, recorded)),
+            remedy: "restore a backup".to_owned(),
+        };
+    };
+    let label = format!("mark {}", best.member.member);
+    let tries = answers.iter().filter(|(l, _)| *l == label).count();
+    if tries >= READS_MAX {
+        return ProcedureStep::NeedsOperator {
+            reason: format!("slot {} cannot be told to begin: {:?}", best.member.slot, answers.last()),
+            remedy: "look at that host".to_owned(),
+        };
+    }
+    let at = format!("{}:{}", best.position.uuid, best.position.seqno);
+    one_shot(label, best.member.member, &["mark", &at])
+}
+
+/// All volumes in one line, for operators.
+fn table(volumes: &[Volume<'_>], recorded: Option<&str>) -> String {
+    let row = |v: &Volume<'_>| {
+        let place = format!("slot {} on {}", v.member.slot, v.member.host_name);
+        if v.position.data {
+            format!("{place} has {} up to {}", v.position.uuid, v.position.seqno)
+        } else {
+            format!("{place} has no data")
+        }
+    };
+    let mut rows: Vec<String> = volumes.iter().map(row).collect();
+    rows.extend(recorded.map(|uuid| format!("recorded is {uuid}")));
+    rows.join("; ")
+}
+
+/// The marked member first, alone; then the others, one at a time.
+fn start(service: &ServiceFacts<'_>, first: MemberId) -> ProcedureStep {
+    let mut order: Vec<&MemberFacts> = service.members.iter().collect();
+    order.sort_by_key(|member| (member.member != first, member.slot));
+    for member in order {
+        if !member.started {
+            return ProcedureStep::Start(vec![member.member]);
+        }
+        if !parts::is_ready(member) {
+            return ProcedureStep::Wait(parts::why_not_ready(service, member));
+        }
+    }
+    ProcedureStep::Done("all members are in step again".to_owned())
+}

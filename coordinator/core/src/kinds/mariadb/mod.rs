@@ -1,0 +1,258 @@
+//! MariaDB with Galera: the trait's answers, each given by a file of its own. Decides nothing itself.
+
+mod cold_start;
+mod decide;
+mod observe;
+mod render;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::{MemberId, Name, TaskId};
+use muster_model::observed::{MemberStatus, TaskOutcome};
+use muster_model::plan::{Ask, Guard, Predicate, Probe, Rendered, Task, TaskKind};
+use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::view::Health;
+use serde_json::{Map, json};
+
+use self::settings::{Mode, Settings};
+use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::{
+    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
+    RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
+};
+
+/// Clients of a member itself; of the proxies, the way to the one that takes writes.
+pub const PORT: u16 = 3306;
+/// The proxies' way to any member in step.
+const READ_PORT: u16 = 3307;
+/// Where a member says how it is, to the proxies and to its agent.
+const CHECK_PORT: u16 = 9200;
+const PROXIES: u32 = 2;
+/// Record: the history that all members of the cluster belong to.
+const HISTORY: &str = "history";
+const SWITCHOVER_TIMEOUT_MS: u64 = 15_000;
+
+/// What a member calls itself in Galera. Contains the member's number: a replaced member that comes back late is
+/// another one.
+fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
+    format!("{service}-{slot}-{member}")
+}
+
+/// The kind `mariadb`.
+pub struct Mariadb;
+
+impl Kind for Mariadb {
+    fn name(&self) -> &'static str {
+        "mariadb"
+    }
+
+    fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem> {
+        let mut problems = Settings::read(spec, Some(platform)).1;
+        problems.extend(parts::judge_resources(spec, 256 * parts::MIB));
+        problems.extend(settings::judge_name(name));
+        problems
+    }
+
+    fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
+        let settings = Settings::of(spec);
+        if settings.mode == Mode::Single {
+            return Vec::new();
+        }
+        let own = [
+            ("network", json!(settings.network)),
+            ("replicas", json!(PROXIES)),
+            ("image", json!(settings.proxy_image)),
+        ];
+        let spec = ServiceSpec {
+            kind: parts::known_name("haproxy"),
+            place: spec.place.clone(),
+            survive: None,
+            resources: Default::default(),
+            update: spec.update.clone(),
+            replace_after: None,
+            renamed_from: None,
+            settings: own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
+        };
+        vec![Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }]
+    }
+
+    fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
+        let settings = Settings::of(spec);
+        Layout {
+            slots: settings.members,
+            numbers: Vec::new(),
+            apart: Vec::new(),
+            networks: vec![settings.network],
+            limits: parts::limits(spec, &render::LIMITS),
+            one_per_host: true,
+            apart_from: Vec::new(),
+            host_ports: Vec::new(),
+            has_data: true,
+            // A majority decides who writes: a lost member may be replaced while the old one is only silent. A single
+            // member is the only copy.
+            exclusive: settings.mode == Mode::Single,
+        }
+    }
+
+    fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
+        let users = Settings::of(spec).users;
+        users.iter().map(|user| SecretNeed { name: render::secret(name, &format!("user-{user}")) }).collect()
+    }
+
+    fn render(&self, context: &RenderContext<'_>) -> Rendered {
+        render::render(context)
+    }
+
+    fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed {
+        observe::interpret(spec, status)
+    }
+
+    fn may_start(&self, service: &ServiceFacts<'_>, slot: u32) -> Result<(), Wait> {
+        decide::may_start(service, slot)
+    }
+
+    fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
+        decide::is_formed(service)
+    }
+
+    fn health(&self, service: &ServiceFacts<'_>) -> Health {
+        decide::health(service)
+    }
+
+    fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
+        decide::next_update(service)
+    }
+
+    fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        decide::may_stop(service, member)
+    }
+
+    fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
+        (Settings::of(service.spec).mode == Mode::Ha).then(|| cold_start::due(service))?
+    }
+
+    fn proceed(
+        &self,
+        service: &ServiceFacts<'_>,
+        procedure: &Procedure,
+        answers: &[(String, TaskOutcome)],
+    ) -> ProcedureStep {
+        cold_start::proceed(service, procedure, answers)
+    }
+
+    fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
+        decide::may_replace(service, member)
+    }
+
+    fn switchover(&self, service: &ServiceFacts<'_>, to: Option<u32>) -> Result<Task, Wait> {
+        let from = decide::leader(service).ok_or_else(|| Wait("no writer is known".to_owned()))?;
+        if to == Some(from.slot) {
+            return Err(Wait(format!("clients write to {}/{} already", service.name, from.slot)));
+        }
+        let to = decide::candidate(service, to)?;
+        let guard = Guard {
+            name: "the member is in step, with no writes waiting".to_owned(),
+            probe: Probe { timeout_ms: 2_000, ask: Ask::Http(parts::http("GET", CHECK_PORT, "/status")) },
+            accept: Predicate::All(vec![
+                Predicate::Equals { pointer: "/synced".to_owned(), value: true.into() },
+                Predicate::Equals { pointer: "/leaving".to_owned(), value: false.into() },
+                Predicate::AtMost { pointer: "/queue".to_owned(), value: 20.0 },
+            ]),
+        };
+        Ok(Task {
+            id: TaskId(0),
+            member: to.member,
+            guard: Some(guard),
+            what: TaskKind::Exec { argv: render::program(&["take"]) },
+            timeout_ms: SWITCHOVER_TIMEOUT_MS,
+        })
+    }
+
+    fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {
+        decide::leader(service).map(|member| member.slot)
+    }
+
+    fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
+        let network = Settings::of(spec).network;
+        let server = |peer: &Peer| Server {
+            name: member_name(name, peer.slot, peer.member),
+            address: parts::address(peer, &network),
+            port: PORT,
+            check_port: Some(CHECK_PORT),
+            options: "",
+        };
+        let listener = |name, port, note, options: &[&str], uri| Listener {
+            name,
+            port,
+            mode: ProxyMode::Tcp,
+            note,
+            options: options.iter().map(|line| (*line).to_owned()).collect(),
+            check: Check::Http { method: "GET", uri },
+            servers: members.iter().map(server).collect(),
+        };
+        Front {
+            listeners: vec![
+                listener(
+                    "write",
+                    PORT,
+                    "One member answers 200 here: the one whose name is in a row that Galera replicates.",
+                    &[],
+                    "/write",
+                ),
+                listener(
+                    "read",
+                    READ_PORT,
+                    "Every member in step; a moment behind the writer unless a session sets wsrep_sync_wait.",
+                    &["balance leastconn"],
+                    "/read",
+                ),
+            ],
+            vital: Some(Vital { listener: "write", stands: "writer", fails: "no writer" }),
+        }
+    }
+
+    fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
+        decide::survivability(service)
+    }
+
+    fn endpoints(
+        &self,
+        name: &Name,
+        spec: &ServiceSpec,
+        peers: &[Peer],
+        children: &BTreeMap<Name, Vec<Peer>>,
+        user: Option<&str>,
+    ) -> Vec<Endpoint> {
+        let settings = Settings::of(spec);
+        let Some(user) = user.or_else(|| settings.users.first().map(String::as_str)) else {
+            return Vec::new();
+        };
+        if !settings.users.iter().any(|known| known == user) {
+            return Vec::new();
+        }
+        let owned = settings.databases.iter().find(|database| database.owner == user);
+        let Some(database) = owned.or_else(|| settings.databases.first()) else { return Vec::new() };
+        let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
+        let url = |servers: &[Peer], port: u16| {
+            let servers: Vec<String> = servers
+                .iter()
+                .map(|peer| format!("{}:{port}", parts::address(peer, &settings.network)))
+                .collect();
+            format!("mysql://{user}:{password}@{}/{}", servers.join(","), database.name)
+        };
+        let endpoint = |role: &str, url: String| Endpoint { role: role.to_owned(), url };
+        match children.get(&parts::known_name("proxy")) {
+            Some(proxies) => {
+                vec![endpoint("write", url(proxies, PORT)), endpoint("read", url(proxies, READ_PORT))]
+            }
+            None => vec![endpoint("write", url(peers, PORT)), endpoint("read", url(peers, PORT))],
+        }
+    }
+
+    fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {
+        Some(WriterEngine::Mariadb)
+    }
+}

@@ -1,0 +1,150 @@
+//! A member's container: files, ports, probes, actions. Decides nothing about when it starts.
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::Name;
+use muster_model::network::Audience;
+use muster_model::plan::{
+    Act, ActionSpec, Ask, FileSpec, Limits, OnChange, Probe, Rendered, StopSpec, TmpfsSpec, UserIds,
+    VolumeSpec,
+};
+use muster_model::spec::Detection;
+use serde_json::{Map, Value, json};
+
+use super::settings::{Mode, Settings};
+use super::{CHECK_PORT, PORT, member_name};
+use crate::kinds::{RenderContext, parts};
+
+const TEMPLATE: &str = include_str!("mariadb.cnf");
+const CLUSTER: &str = include_str!("cluster.cnf");
+/// What the image runs: the only parent of the server.
+pub const PROGRAM: &str = "muster-mariadb";
+/// Whole copies, replication, and what a member missed.
+const COPY_PORT: u16 = 4444;
+const REPLICATION_PORT: u16 = 4567;
+const MISSED_PORT: u16 = 4568;
+/// User and group of the image.
+const USER: UserIds = UserIds { uid: 3306, gid: 3306 };
+
+pub const LIMITS: Limits =
+    Limits { memory_bytes: 512 * parts::MIB, cpu_millis: 0, pids: 1_000, shm_bytes: 16 * parts::MIB };
+
+/// Name of one of the service's secrets.
+pub fn secret(service: &Name, what: &str) -> String {
+    format!("{service}/{what}")
+}
+
+/// A call of the image's program.
+pub fn program(words: &[&str]) -> Vec<String> {
+    [PROGRAM].iter().chain(words).map(|word| (*word).to_owned()).collect()
+}
+
+pub fn render(context: &RenderContext<'_>) -> Rendered {
+    let settings = Settings::of(context.spec);
+    let get = |path: &str| Ask::Http(parts::http("GET", CHECK_PORT, path));
+    let converge =
+        ActionSpec { guard: None, run: Act::Exec { argv: program(&["converge"]) }, timeout_ms: 30_000 };
+    // Only the member in the lowest slot of a cluster that was never formed may begin one, at its very first start.
+    let first = context.peers.iter().map(|peer| peer.slot).min() == Some(context.me.slot);
+    let forms = settings.mode == Mode::Ha && first && !context.joins_existing;
+    let mut ports = vec![parts::port(PORT, Audience::Network), parts::port(CHECK_PORT, Audience::Members)];
+    if settings.mode == Mode::Ha {
+        let replication = [COPY_PORT, REPLICATION_PORT, MISSED_PORT];
+        ports.extend(replication.map(|port| parts::port(port, Audience::Members)));
+    }
+    Rendered {
+        image: settings.image.clone(),
+        command: program(&["run"]),
+        first_command: forms.then(|| program(&["run", "--form"])),
+        env: BTreeMap::new(),
+        user: USER,
+        files: files(context, &settings),
+        volumes: vec![VolumeSpec { name: parts::known_name("data"), path: "/data".to_owned() }],
+        tmpfs: vec![TmpfsSpec { path: "/run/mysqld".to_owned(), bytes: parts::MIB }],
+        limits: parts::limits(context.spec, &LIMITS),
+        capabilities: Vec::new(),
+        // It hands the writing over first, and the server writes out what it has.
+        stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 120_000 },
+        ports,
+        probes: vec![parts::probe("status", 1_000, 1_500, get("/status"))],
+        actions: BTreeMap::from([("converge".to_owned(), converge)]),
+        release: None,
+        system_id: Some(Probe { timeout_ms: 2_000, ask: get("/uuid") }),
+    }
+}
+
+fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
+    let me = member_name(context.service, context.me.slot, context.me.member);
+    let ha = settings.mode == Mode::Ha;
+    let mut peers = Map::new();
+    for peer in context.peers.iter().filter(|_| ha) {
+        let name = member_name(context.service, peer.slot, peer.member);
+        peers.insert(name, json!(parts::address(peer, &settings.network)));
+    }
+    let member = json!({
+        "name": me,
+        "cluster": ha,
+        "check_port": CHECK_PORT,
+        "gcache_bytes": settings.gcache,
+        "peers": peers,
+        "users": settings.users,
+        "databases": settings.databases,
+    });
+    let converge = || OnChange::Reload("converge".to_owned());
+    let mut files = vec![
+        parts::file("/muster/mariadb.cnf", config(context, settings, &me), 0o444, OnChange::Restart),
+        parts::file("/muster/member.json", format!("{member:#}\n"), 0o444, converge()),
+    ];
+    if ha {
+        files.push(parts::file("/muster/peers.cnf", addresses(&peers), 0o444, OnChange::None));
+    }
+    for user in &settings.users {
+        let what = format!("user-{user}");
+        let content = format!("${{secret:{}}}", secret(context.service, &what));
+        files.push(parts::file(&format!("/muster/secrets/{what}"), content, 0o400, converge()));
+    }
+    files
+}
+
+fn addresses(peers: &Map<String, Value>) -> String {
+    let all: Vec<&str> = peers.values().filter_map(Value::as_str).collect();
+    format!("[mysqld]\nwsrep-cluster-address=gcomm://{}\n", all.join(","))
+}
+
+fn config(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {
+    let memory_mib = parts::limits(context.spec, &LIMITS).memory_bytes / parts::MIB;
+    let ours = [
+        ("innodb_buffer_pool_size", json!(format!("{}M", memory_mib / 4))),
+        ("innodb_log_file_size", json!("64M")),
+        ("table_open_cache", json!(400)),
+        ("performance_schema", json!(false)),
+    ];
+    let mut all: BTreeMap<String, Value> =
+        ours.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    all.extend(settings.parameters.clone());
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name}={text}"),
+        Value::Bool(on) => format!("{name}={}", if *on { "ON" } else { "OFF" }),
+        other => format!("{name}={other}"),
+    };
+    let lines: Vec<String> = all.iter().map(line).collect();
+    let cluster =
+        if settings.mode == Mode::Ha { cluster(context, settings, me) } else { "wsrep-on=OFF".to_owned() };
+    TEMPLATE.replace("@PARAMETERS@", &lines.join("\n")).replace("@CLUSTER@", cluster.trim_end())
+}
+
+fn cluster(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {
+    // After this long without a word, a member is put out of the view; writes stand still until then.
+    let timeouts = match context.platform.detection {
+        Detection::Lan => "evs.suspect_timeout=PT3S;evs.inactive_timeout=PT10S",
+        Detection::Vps => "evs.suspect_timeout=PT5S;evs.inactive_timeout=PT15S",
+        Detection::Wan => "evs.suspect_timeout=PT10S;evs.inactive_timeout=PT30S",
+    };
+    CLUSTER
+        // The platform's id is part of it: two clusters that meet by mistake refuse each other.
+        .replace("@CLUSTER_NAME@", &format!("{}-{}", context.platform_id, context.service))
+        .replace("@NAME@", me)
+        .replace("@ADDRESS@", &parts::address(context.me, &settings.network).to_string())
+        .replace("@GCACHE@", &(settings.gcache / parts::MIB).to_string())
+        .replace("@TIMEOUTS@", timeouts)
+}

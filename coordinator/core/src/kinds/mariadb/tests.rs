@@ -1,0 +1,317 @@
+//! Golden files and decisions of this kind.
+
+use std::collections::BTreeMap;
+
+use muster_model::ids::MemberId;
+use muster_model::observed::TaskOutcome;
+use muster_model::plan::TaskKind;
+use muster_model::spec::ServiceSpec;
+use muster_model::time::Timestamp;
+use muster_model::view::HealthWord;
+use serde_json::{Value, json};
+
+use super::{HISTORY, Mariadb};
+use crate::kinds::golden::{
+    child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
+};
+use crate::kinds::{Kind, MemberFacts, ProcedureStep, ServiceFacts, UpdateStep};
+
+const HA: &str = r#"{"kind":"mariadb"}"#;
+const WRITTEN: &str = r#"{"kind":"mariadb","members":5,"image":"registry.example/db:11","gcache":"1GiB",
+    "parameters":{"max_connections":400,"sql_mode":"ANSI","slow_query_log":true},"users":[{"name":"shop"},{"name":"report"}],
+    "databases":[{"name":"shop"},{"name":"facts","owner":"report"}],"resources":{"memory":"1GiB","cpus":1.5}}"#;
+const UUID: &str = "5a3f7c1e-0000-11ef-8000-000000000001";
+
+#[test]
+fn members_are_rendered_as_the_golden_files_say() {
+    let mut scene = owner_of(HA);
+    for index in 0..scene.peers.len() {
+        compare(&format!("mariadb/ha-{}", index + 1), &scene.render(index));
+    }
+    scene.peers[1] = peer(2, 9, 36);
+    scene.joins_existing = true;
+    compare("mariadb/joins", &scene.render(1));
+    compare("mariadb/written", &owner_of(WRITTEN).render(1));
+    compare("mariadb/proxy", &child_of(HA, "proxy").render(0));
+    let mut single = owner_of(r#"{"kind":"mariadb","mode":"single"}"#);
+    single.peers.truncate(1);
+    single.children.clear();
+    compare("mariadb/single", &single.render(0));
+}
+
+#[test]
+fn a_replaced_member_restarts_no_other_and_begins_nothing() {
+    let mut scene = owner_of(HA);
+    let before = scene.render(0);
+    assert!(before.first_command.is_some() && scene.render(1).first_command.is_none());
+    scene.peers[1] = peer(2, 9, 36);
+    let after = scene.render(0);
+    assert_ne!(before.files, after.files);
+    assert_eq!(before.container_hash(), after.container_hash());
+    scene.joins_existing = true;
+    assert_eq!(scene.render(0).first_command, None);
+}
+
+#[test]
+fn wrong_settings_are_refused_with_path_and_remedy() {
+    assert_eq!(problems(WRITTEN, &[]), []);
+    let with = |field: &str| format!(r#"{{"kind":"mariadb",{field}}}"#);
+    for (field, path) in [
+        (r#""mode":"cluster""#, "mode"),
+        (r#""members":2"#, "members"),
+        (r#""members":4"#, "members"),
+        (r#""mode":"single","members":3"#, "members"),
+        (r#""network":"nowhere""#, "network"),
+        (r#""gcache":"1MiB""#, "gcache"),
+        (r#""parameters":{"datadir":"/tmp"}"#, "parameters.datadir"),
+        (r#""parameters":{"wsrep_on":"OFF"}"#, "parameters.wsrep_on"),
+        (r#""parameters":{"sql_mode":"x\nuser=root"}"#, "parameters.sql_mode"),
+        (r#""parameters":{"a=b":1}"#, "parameters.a=b"),
+        (r#""users":[{"name":"root"}]"#, "users.0.name"),
+        (r#""databases":[{"name":"mysql"}]"#, "databases.0.name"),
+        (r#""databases":[{"name":"a","owner":"nobody"}]"#, "databases.0.owner"),
+        (r#""member":3"#, "member"),
+    ] {
+        refused(&with(field), path);
+    }
+}
+
+fn said(change: Value) -> Value {
+    let mut said = json!({
+        "primary": true, "state": "Synced", "uuid": UUID, "size": 3, "view": "3", "queue": 0, "synced": true, "donor": false,
+        "reach_hours": 30.5, "writer": false, "writes": false, "leaving": false, "why": "", "name": "orders-1-4",
+    });
+    said.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    said
+}
+
+/// Role, ready, caught up, takes writes, detail.
+fn read(change: Value) -> (String, bool, bool, Option<bool>, String) {
+    let status = running("orders", 1, 4, &[("status", true, said(change))]);
+    let seen = Mariadb.interpret(&spec(HA), &status);
+    (seen.role.unwrap_or_default(), seen.ready, seen.caught_up, seen.writes, seen.detail)
+}
+
+#[test]
+fn a_member_is_ready_only_in_step_and_with_a_history() {
+    let row = |role: &str, ready, caught_up, writes, detail: &str| {
+        (role.to_owned(), ready, caught_up, writes, detail.to_owned())
+    };
+    let reach = "write cache reaches 24 h or more";
+    assert_eq!(read(json!({})), row("replica", true, true, None, reach));
+    assert_eq!(read(json!({ "writer": true, "writes": true })), row("leader", true, true, Some(true), reach));
+    let (role, ready, _, writes, detail) = read(json!({ "writer": true }));
+    assert_eq!((role.as_str(), ready, writes), ("leader", false, Some(false)));
+    assert!(detail.contains("writes do not get through"), "{detail}");
+    let lost = read(json!({ "uuid": super::observe::NO_HISTORY }));
+    assert!(!lost.1 && lost.4.contains("uuid all zero"), "{lost:?}");
+    let donor = read(json!({ "synced": false, "state": "Donor/Desynced", "why": "Donor/Desynced" }));
+    assert_eq!((donor.0.as_str(), donor.1), ("donor", false));
+    let joining =
+        read(json!({ "synced": false, "state": "Joining: receiving State Transfer", "why": "Joining" }));
+    assert_eq!((joining.0.as_str(), joining.1), ("joining", false));
+    let apart = read(
+        json!({ "synced": false, "primary": false, "state": "Initialized", "why": "no primary component" }),
+    );
+    assert_eq!(apart, row("apart", false, false, None, "no primary component"));
+    assert!(read(json!({ "size": 2 })).4.starts_with("sees 2 of 3 members"));
+    assert!(!read(json!({ "queue": 500 })).2);
+}
+
+/// A formed cluster whose members have these roles; those with an empty role are not ready.
+fn cluster<'a>(
+    service: &'a muster_model::ids::Name,
+    spec: &'a ServiceSpec,
+    roles: [&str; 3],
+) -> ServiceFacts<'a> {
+    let members = (1..).zip(roles).map(|(slot, role)| {
+        let ready = role == "leader" || role == "replica";
+        let mut member = member(slot, role, ready);
+        if let Some(seen) = &mut member.seen {
+            seen.system_id = ready.then(|| UUID.to_owned());
+            seen.writes = (role == "leader").then_some(true);
+        }
+        member
+    });
+    facts(service, spec, members.collect())
+}
+
+#[test]
+fn members_join_one_at_a_time_after_the_first() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut new = cluster(&service, &spec, ["", "", ""]);
+    new.formed = false;
+    new.members.iter_mut().for_each(|member| {
+        member.started = false;
+        member.seen = None;
+    });
+    assert!(Mariadb.may_start(&new, 1).is_ok() && Mariadb.may_start(&new, 2).is_err());
+    let mut joining = cluster(&service, &spec, ["leader", "joining", ""]);
+    joining.members[2].started = false;
+    assert!(Mariadb.may_start(&joining, 3).is_err());
+    let mut joined = cluster(&service, &spec, ["leader", "replica", ""]);
+    joined.members[2].started = false;
+    assert!(Mariadb.may_start(&joined, 3).is_ok());
+    assert!(Mariadb.is_formed(&joined) && !Mariadb.is_formed(&new));
+}
+
+#[test]
+fn health_has_five_words() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let word = |roles| Mariadb.health(&cluster(&service, &spec, roles)).word;
+    assert_eq!(word(["leader", "replica", "replica"]), HealthWord::Healthy);
+    assert_eq!(word(["leader", "replica", ""]), HealthWord::Critical);
+    assert_eq!(word(["leader", "", ""]), HealthWord::Critical);
+    assert_eq!(word(["", "", ""]), HealthWord::Down);
+    let mut dark = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    dark.members[1].seen = None;
+    dark.members[2].seen = None;
+    assert_eq!(Mariadb.health(&dark).word, HealthWord::Unknown);
+    let mut two = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    two.members[2].seen.as_mut().unwrap().system_id = Some("another".to_owned());
+    let health = Mariadb.health(&two);
+    assert_eq!(health.word, HealthWord::Critical);
+    assert!(health.reasons.iter().any(|why| why.contains("different clusters")), "{health:?}");
+}
+
+#[test]
+fn nothing_is_stopped_while_a_copy_is_under_way_or_somebody_is_missing() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let may = |roles, slot: u64| Mariadb.may_stop(&cluster(&service, &spec, roles), MemberId(slot)).is_ok();
+    assert!(may(["leader", "replica", "replica"], 2) && may(["leader", "replica", "replica"], 1));
+    assert!(!may(["leader", "replica", ""], 2) && may(["leader", "replica", ""], 3));
+    assert!(!may(["leader", "donor", "joining"], 1));
+    let mut queue = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    queue.members[2].seen.as_mut().unwrap().caught_up = false;
+    assert!(Mariadb.may_stop(&queue, MemberId(2)).is_err());
+    let mut view = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    view.members[2].seen.as_mut().unwrap().detail = "sees 2 of 3 members".to_owned();
+    assert!(Mariadb.may_stop(&view, MemberId(2)).is_err());
+}
+
+#[test]
+fn an_update_takes_the_writer_last() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["replica", "leader", "replica"]);
+    facts.members.iter_mut().for_each(|member| member.current = false);
+    for (slot, next) in [(1, 3), (3, 2)] {
+        assert_eq!(Mariadb.next_update(&facts), UpdateStep::Recreate(MemberId(slot)));
+        facts.members[slot as usize - 1].current = true;
+        assert_eq!(Mariadb.next_update(&facts), UpdateStep::Recreate(MemberId(next)));
+    }
+    facts.members[1].current = true;
+    assert_eq!(Mariadb.next_update(&facts), UpdateStep::Done);
+}
+
+#[test]
+fn the_writing_moves_only_to_a_member_in_step() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let facts = cluster(&service, &spec, ["leader", "replica", ""]);
+    let task = Mariadb.switchover(&facts, None).unwrap();
+    assert_eq!(task.member, MemberId(2));
+    assert!(task.guard.is_some());
+    assert!(Mariadb.switchover(&facts, Some(3)).is_err() && Mariadb.switchover(&facts, Some(1)).is_err());
+}
+
+#[test]
+fn losses_are_computed_from_where_members_are() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let all = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    assert!(Mariadb.survivability(&all).stops_writes.is_empty());
+    let mut less = cluster(&service, &spec, ["leader", "replica", "replica"]);
+    less.members[2].host_up = false;
+    assert_eq!(Mariadb.survivability(&less).stops_writes.len(), 2);
+}
+
+fn stand(started: bool) -> impl Fn(&mut MemberFacts) {
+    move |member| {
+        member.started = started;
+        let seen = member.seen.as_mut().unwrap();
+        (seen.running, seen.stopped, seen.ready) = (started, !started, false);
+        seen.role = Some("apart".to_owned());
+        seen.started_at = Some(Timestamp(1_000));
+    }
+}
+
+fn told(uuid: &str, seqno: i64) -> TaskOutcome {
+    let answer = json!({ "data": true, "uuid": uuid, "seqno": seqno, "last_to_stop": false }).to_string();
+    TaskOutcome::Done { answer: format!("a line of the engine\n{answer}\n") }
+}
+
+fn begin_of(step: &ProcedureStep) -> (String, Vec<String>) {
+    let ProcedureStep::Task { label, task } = step else { panic!("{step:?}") };
+    let TaskKind::OneShot { command, .. } = &task.what else { panic!("{task:?}") };
+    (label.clone(), command.clone())
+}
+
+#[test]
+fn a_cluster_that_stopped_as_a_whole_begins_where_the_most_was_written() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let records = BTreeMap::from([(HISTORY.to_owned(), UUID.to_owned())]);
+    let mut facts = ServiceFacts { records: &records, ..cluster(&service, &spec, ["", "", ""]) };
+    facts.members.iter_mut().for_each(stand(true));
+    assert_eq!(Mariadb.due(&facts), None, "they may still find each other");
+    facts.now = Timestamp(60_000);
+    let procedure = Mariadb.due(&facts).unwrap();
+    let next = |facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]| {
+        Mariadb.proceed(facts, &procedure, answers)
+    };
+    let all: Vec<MemberId> = (1..=3).map(MemberId).collect();
+    assert_eq!(next(&facts, &[]), ProcedureStep::Stop(all.clone()));
+    facts.members.iter_mut().for_each(stand(false));
+    facts.members[2].seen.as_mut().unwrap().stopped = false;
+    assert_eq!(next(&facts, &[]), ProcedureStep::Stop(all), "a stop that is not confirmed");
+    facts.members[2].seen.as_mut().unwrap().stopped = true;
+    let mut answers = Vec::new();
+    for (slot, seqno) in [(1, 40), (2, 52), (3, 51)] {
+        assert_eq!(begin_of(&next(&facts, &answers)).0, format!("read {slot}"));
+        answers.push((format!("read {slot}"), told(UUID, seqno)));
+    }
+    let (label, command) = begin_of(&next(&facts, &answers));
+    assert_eq!((label.as_str(), command[2].as_str()), ("mark 2", format!("{UUID}:52").as_str()));
+    answers.push((label, TaskOutcome::Done { answer: String::new() }));
+    assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(2)]));
+    facts.members[1].started = true;
+    assert!(matches!(next(&facts, &answers), ProcedureStep::Wait(_)));
+    facts.members[1].seen.as_mut().unwrap().ready = true;
+    assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(1)]));
+}
+
+#[test]
+fn volumes_of_different_clusters_are_refused_with_the_table() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", ""]);
+    facts.now = Timestamp(60_000);
+    facts.members.iter_mut().for_each(stand(true));
+    let procedure = Mariadb.due(&facts).unwrap();
+    facts.members.iter_mut().for_each(stand(false));
+    let mut answers: Vec<_> = (1..=3).map(|slot| (format!("read {slot}"), told(UUID, 7))).collect();
+    answers[1].1 = told("another-history", 9_000);
+    let step = Mariadb.proceed(&facts, &procedure, &answers);
+    let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
+    assert!(reason.contains("slot 2 on host-2 has another-history up to 9000"), "{reason}");
+    // A volume that cannot be read is not left out.
+    let failed = TaskOutcome::Failed { why: "disk".to_owned() };
+    let answers: Vec<_> = (1..=3).map(|_| ("read 1".to_owned(), failed.clone())).collect();
+    assert!(matches!(Mariadb.proceed(&facts, &procedure, &answers), ProcedureStep::NeedsOperator { .. }));
+}
+
+#[test]
+fn nothing_is_begun_anew_while_somebody_serves_joins_or_is_unknown() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let records = BTreeMap::from([(HISTORY.to_owned(), UUID.to_owned())]);
+    let due = |change: fn(&mut MemberFacts)| {
+        let mut facts = ServiceFacts { records: &records, ..cluster(&service, &spec, ["", "", ""]) };
+        facts.now = Timestamp(60_000);
+        facts.members.iter_mut().for_each(stand(true));
+        change(&mut facts.members[1]);
+        Mariadb.due(&facts).is_some()
+    };
+    assert!(due(|_| ()));
+    assert!(!due(|member| member.seen.as_mut().unwrap().ready = true));
+    assert!(!due(|member| member.seen.as_mut().unwrap().role = Some("joining".to_owned())));
+    assert!(!due(|member| member.seen = None));
+    assert!(!due(|member| member.host_up = false));
+    assert!(!due(|member| member.started = false));
+    assert!(!due(|member| member.seen.as_mut().unwrap().started_at = Some(Timestamp(50_000))));
+}
