@@ -40,6 +40,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
+    Table { scenarios: s::mariadb::SCENARIOS, prepare: s::mariadb::prepare },
 ];
 
 fn all() -> impl Iterator<Item = &'static Scenario> {

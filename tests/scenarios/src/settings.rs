@@ -17,6 +17,8 @@ pub struct Settings {
     pub s3: Name,
     /// The application. `MUSTER_SHOW_APP`.
     pub app: Name,
+    /// The MariaDB service. `MUSTER_SHOW_MARIADB`.
+    pub mariadb: Name,
     /// Emulated hosts. `MUSTER_SHOW_HOSTS`.
     pub hosts: usize,
     /// Subnet of the databases' network. `MUSTER_SHOW_DBNET`.
@@ -46,6 +48,7 @@ impl Settings {
             service: name("MUSTER_SHOW_SERVICE", "pg-main")?,
             s3: name("MUSTER_SHOW_S3", "files")?,
             app: name("MUSTER_SHOW_APP", "hello")?,
+            mariadb: name("MUSTER_SHOW_MARIADB", "shop")?,
             hosts,
             dbnet: text("MUSTER_SHOW_DBNET", "172.31.10.0/24"),
             stornet: text("MUSTER_SHOW_STORNET", "172.31.30.0/24"),

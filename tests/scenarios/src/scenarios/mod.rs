@@ -5,6 +5,7 @@ pub mod faults;
 pub mod first;
 pub mod hosts;
 pub mod identity;
+pub mod mariadb;
 pub mod network;
 pub mod postgres;
 pub mod quickstart;
