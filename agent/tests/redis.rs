@@ -175,6 +175,7 @@ impl World {
             restarts: 0,
             restarts_done: 0,
             system_id: None,
+            refused: None,
             probes,
         };
         self.kind().interpret(&self.spec, &status)
