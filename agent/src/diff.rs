@@ -222,7 +222,7 @@ impl<'a> Round<'a> {
     fn when_running(&self, container: &Seen) -> Option<StepKind> {
         if let Some(why) = self.outdated(container).filter(|_| !self.additive) {
             // What serves is stopped only when its successor can be started.
-            return Some(match self.missing() {
+            return Some(match self.missing().or_else(|| self.guarded()) {
                 Some(why) => StepKind::Wait { why },
                 None => StepKind::Stop { why },
             });
@@ -289,6 +289,12 @@ impl<'a> Round<'a> {
             Some(why) => StepKind::Wait { why },
             None => kind,
         }
+    }
+
+    /// Its guard did not hold a moment ago.
+    fn guarded(&self) -> Option<Refusal> {
+        let (name, until) = self.memory.refused.clone().filter(|(_, until)| *until > self.now)?;
+        self.plan.guard.is_some().then_some(Refusal::Guard { name, until })
     }
 
     fn missing(&self) -> Option<Refusal> {

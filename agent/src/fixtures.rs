@@ -63,6 +63,7 @@ pub fn member(number: u64) -> MemberPlan {
         addresses: vec![Attachment { network: name("proxy"), address: [172, 30, 0, 9].into() }],
         run: Run::Running,
         restarts: 0,
+        guard: None,
         has_data: false,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::{MemberId, Name};
 use muster_model::observed::Refusal;
-use muster_model::plan::{HostPlan, MemberPlan};
+use muster_model::plan::{HostPlan, MemberPlan, Run};
 use muster_model::time::{Millis, Timestamp};
 
 use crate::diff::{self, Facts, Gates, Step, StepKind};
@@ -28,6 +28,12 @@ pub struct Host {
     pub busy: BTreeSet<MemberId>,
 }
 
+/// Whether a member is stopped only while its guard holds: to be started again, not to stay stopped.
+#[must_use]
+pub fn stop_is_guarded(member: &MemberPlan) -> bool {
+    member.guard.is_some() && member.run == Run::Running
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -39,6 +45,8 @@ pub enum Outcome {
     Unknown,
     /// A release: whether it took effect.
     Released(bool),
+    /// The guard of this name did not hold; nothing was done.
+    Guarded(String),
 }
 
 impl Host {
@@ -102,7 +110,10 @@ impl Host {
             StepKind::Create { .. } => self.note_volumes(step.member),
             StepKind::Start => self.ledger.started.insert(step.member),
             StepKind::Stop { .. } => {
-                self.memory.entry(step.member).or_default().stopped_by_plan();
+                let checking = self.member(step.member).is_some_and(stop_is_guarded);
+                let memory = self.memory.entry(step.member).or_default();
+                memory.stopped_by_plan();
+                memory.checking = checking;
                 false
             }
             StepKind::Remove
@@ -118,7 +129,10 @@ impl Host {
     pub fn finish(&mut self, now: Timestamp, step: &Step, outcome: Outcome) -> bool {
         self.busy.remove(&step.member);
         let memory = self.memory.entry(step.member).or_default();
+        memory.checking = false;
         match (&step.kind, outcome) {
+            (StepKind::Stop { .. }, Outcome::Guarded(guard)) => memory.stop_refused(now, guard),
+            (StepKind::Stop { .. }, Outcome::Done) => memory.refused = None,
             (StepKind::Create { .. }, Outcome::Done) => memory.created(),
             (StepKind::Start, Outcome::Done) => memory.started(now),
             (StepKind::Create { .. } | StepKind::Start | StepKind::Attach { .. }, Outcome::Failed(why)) => {
@@ -143,6 +157,15 @@ impl Host {
             _ => {}
         }
         false
+    }
+
+    /// No member is started before this time: a drill took the whole host.
+    pub fn hold_all(&mut self, until: Timestamp) {
+        let members: Vec<MemberId> =
+            self.plan().into_iter().flat_map(|plan| &plan.members).map(|member| member.member).collect();
+        for member in members {
+            self.memory.entry(member).or_default().hold(until);
+        }
     }
 
     /// Files of the member have changed: these actions are due once it runs.

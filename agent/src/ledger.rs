@@ -8,6 +8,8 @@ use muster_model::plan::{HostPlan, hash_of};
 use muster_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Lasting;
+
 /// Facts that outlive the agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -26,6 +28,9 @@ pub struct Ledger {
     /// Tasks that were begun.
     #[serde(default)]
     pub tasks: BTreeMap<TaskId, TaskRecord>,
+    /// Drills' faults that are to be undone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Lasting>,
 }
 
 /// The data directories of one member.

@@ -120,8 +120,16 @@ async fn keep(shared: &Shared, member: MemberId, name: &str, answer: Answer, too
             return;
         }
         let persist = result.answer.ok && state.host.probe_succeeded(member);
+        let key = (member, name.to_owned());
+        let worked = state.probes.get(&key).is_some_and(|old| old.answer.ok);
+        if result.answer.ok {
+            state.missed.remove(&key);
+        } else if worked && state.missed.insert(key.clone()) {
+            // One miss is noise: the next one counts. A container that stops is a fact, and told at once.
+            return;
+        }
         let answer = result.answer.clone();
-        let old = state.probes.insert((member, name.to_owned()), result);
+        let old = state.probes.insert(key, result);
         (old.is_none_or(|old| old.answer != answer), persist)
     };
     if changed {

@@ -11,6 +11,8 @@ use crate::release::Episode;
 pub const FIRST_DELAY: Millis = Millis(500);
 /// Longest wait before a restart.
 pub const LONGEST_DELAY: Millis = Millis(30_000);
+/// Wait before a guard that did not hold is asked again.
+pub const GUARD_AGAIN: Millis = Millis(2_000);
 /// A run of this length ends the counting.
 pub const HEALTHY_AFTER: Millis = Millis(60_000);
 
@@ -28,6 +30,10 @@ pub struct Memory {
     pub held_until: Option<Timestamp>,
     /// Why the last start failed.
     pub problem: Option<Refusal>,
+    /// The guard that did not let it be stopped, and when it is asked again.
+    pub refused: Option<(String, Timestamp)>,
+    /// Its guard is being asked; nothing was done to it so far.
+    pub checking: bool,
     /// Actions that a changed file asked for and that were not carried out yet.
     pub reloads: BTreeSet<String>,
     /// What it does, as far as we know.
@@ -99,6 +105,12 @@ impl Memory {
         self.phase = Phase::StoppedByPlan;
         self.crashes = 0;
         self.next_start = Timestamp::default();
+    }
+
+    /// Its guard did not hold: it was not stopped after all, and runs.
+    pub fn stop_refused(&mut self, now: Timestamp, guard: String) {
+        self.refused = Some((guard, now.after(GUARD_AGAIN)));
+        self.phase = Phase::Running { since: now };
     }
 
     /// A new container: it was not restarted yet.

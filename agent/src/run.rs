@@ -19,7 +19,7 @@ use crate::keeper::{keep_disk, keep_network};
 use crate::network::Network;
 use crate::runtime::docker::DockerEngine;
 use crate::shared::{Ours, Shared};
-use crate::{prober, renew, session, worker};
+use crate::{fault, prober, renew, reset, session, worker};
 
 /// Longest time for all tasks to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -66,6 +66,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     group.spawn("network", OnError::Shutdown, keep_network(same(), Box::new(network), group.clone()));
     group.spawn("disk", OnError::Shutdown, keep_disk(same(), Disk::new(state), group.clone()));
     group.spawn("prober", OnError::Shutdown, prober::run(same(), group.clone()));
+    group.spawn("faults", OnError::Shutdown, fault::run(same(), group.clone()));
+    group.spawn("reset", OnError::Shutdown, reset::run(same(), group.clone()));
     group.spawn("session", OnError::Shutdown, session::run(same(), Arc::clone(&link), group.clone()));
     group.spawn("renew", OnError::Shutdown, renew::run(link, clock, group.clone()));
     tracing::info!(host = %record.host, name = %record.name, platform = record.platform_name, "agent runs");

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_model::ids::{HostId, Name};
 use muster_model::observed::{Condition, Report};
 use muster_model::plan::HostPlan;
 use muster_model::time::Timestamp;
@@ -27,6 +28,7 @@ use crate::files::SecretMap;
 use crate::identity_dir::{Coordinator, Link};
 use crate::ledger::Accepted;
 use crate::logs::Readers;
+use crate::reset::DownHost;
 use crate::shared::{Shared, UpdateError};
 
 /// Beats come at this interval unless the coordinator asks for another one.
@@ -39,6 +41,9 @@ const REPORT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(5);
 /// First and longest wait between two attempts.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Addresses of one host's members; more are not believed.
+const DOWN_ADDRESSES_MAX: usize = 1_000;
 
 /// How a session ended.
 enum End {
@@ -62,6 +67,7 @@ pub async fn run(shared: Arc<Shared>, link: Arc<Link>, group: TaskGroup) -> Resu
 async fn sessions(shared: &Arc<Shared>, link: &Arc<Link>) {
     let mut wait = AGAIN.0;
     loop {
+        shared.until_silent(false).await;
         let local = TaskGroup::new();
         let end = session(shared, link, &local).await;
         local.drain(Duration::from_secs(1)).await.ok();
@@ -122,6 +128,7 @@ async fn session(shared: &Arc<Shared>, link: &Arc<Link>, local: &TaskGroup) -> E
         let word = tokio::select! {
             word = tokio::time::timeout(SILENCE, inbound.message()) => word,
             () = ended.cancelled() => return End::Broke("the stream out is closed".to_owned()),
+            () = shared.until_silent(true) => return End::Broke("a drill makes this host silent".to_owned()),
         };
         let message = match word {
             Ok(Ok(Some(message))) => message,
@@ -131,6 +138,7 @@ async fn session(shared: &Arc<Shared>, link: &Arc<Link>, local: &TaskGroup) -> E
         };
         match message.message {
             Some(to_agent::Message::Ack(ack)) => {
+                shared.tell_down(ack.down.iter().filter_map(down_host).collect());
                 let addresses = ack.coordinators.into_iter();
                 let learned =
                     link.learn(addresses.map(|address| Coordinator { address, key: None }).collect());
@@ -191,6 +199,16 @@ fn introduction(shared: &Shared, link: &Link) -> AgentHello {
 
 const fn said(message: from_agent::Message) -> FromAgent {
     FromAgent { message: Some(message) }
+}
+
+/// What cannot be read is left out: then nothing is reset for that host.
+fn down_host(said: &muster_proto::agents::DownHost) -> Option<DownHost> {
+    let addresses = said.addresses.iter().take(DOWN_ADDRESSES_MAX).map(|address| address.parse());
+    Some(DownHost {
+        host: HostId::new(said.host.as_str()).ok()?,
+        name: Name::new(said.name.as_str()).ok()?,
+        addresses: addresses.collect::<Result<_, _>>().ok()?,
+    })
 }
 
 async fn take_plan(shared: &Shared, link: &Link, update: PlanUpdate) {

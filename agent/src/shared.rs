@@ -16,11 +16,13 @@ use tokio::sync::Notify;
 
 use crate::ask::Target;
 use crate::diff::{Gates, Step};
+use crate::fault::{LASTS_MAX, What};
 use crate::files::{Files, SecretMap};
 use crate::host::Host;
 use crate::ledger::{Accepted, PlanRefused};
 use crate::network::Problem;
 use crate::profile::Places;
+use crate::reset::{DownHost, Tracker};
 use crate::runtime::ContainerRuntime;
 use crate::secrets::{SecretStore, SecretsError};
 use crate::seen::Seen;
@@ -30,6 +32,9 @@ use crate::volumes::Volumes;
 
 /// Conditions of one host; more would be noise.
 const CONDITIONS_MAX: usize = 100;
+
+/// Between two looks at whether a drill silences this agent.
+const SILENCE_LOOK: Duration = Duration::from_millis(100);
 
 /// Why a plan update had no effect.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +88,8 @@ pub struct State {
     pub steps: Vec<Step>,
     /// Last results by member and probe.
     pub probes: BTreeMap<(MemberId, String), ProbeResult>,
+    /// Probes that failed once after they had worked: the last good answer still counts.
+    pub missed: BTreeSet<(MemberId, String)>,
     /// Secrets.
     pub secrets: Arc<SecretMap>,
     /// Conditions by who says them.
@@ -120,6 +127,10 @@ pub struct Shared {
     pub wake: Notify,
     /// Rung when a network of ours may have gone, or the plan changed.
     pub network_wake: Notify,
+    /// Rung when the leader says of other hosts that they are down.
+    pub down_wake: Notify,
+    /// Rung when a drill's fault has begun.
+    pub fault_wake: Notify,
     /// Rung when the report may have changed.
     pub changed: Notify,
     /// Connections to a stopped member that hands over are refused by this host's packet filter.
@@ -127,6 +138,7 @@ pub struct Shared {
     store: Store,
     secret_store: SecretStore,
     state: Mutex<State>,
+    resets: Mutex<Tracker>,
     // One writer at a time, so that an older ledger never replaces a newer one.
     writing: tokio::sync::Mutex<()>,
 }
@@ -159,6 +171,7 @@ impl Shared {
         let clock = Steady::new(clock);
         let mut host = Host { ledger: store.load()?, ..Host::default() };
         host.ledger.interrupt_tasks(clock.now());
+        resume_faults(&mut host, clock.now());
         store.save_ledger(&host.ledger)?;
         let engine = EngineStatus { answering: false, since: clock.now(), version: String::new() };
         let initial = State {
@@ -168,6 +181,7 @@ impl Shared {
             gates: Gates::default(),
             steps: Vec::new(),
             probes: BTreeMap::new(),
+            missed: BTreeSet::new(),
             secrets: Arc::new(secret_store.load()?),
             conditions: BTreeMap::new(),
             network: None,
@@ -186,11 +200,14 @@ impl Shared {
             clock,
             wake: Notify::new(),
             network_wake: Notify::new(),
+            down_wake: Notify::new(),
+            fault_wake: Notify::new(),
             changed: Notify::new(),
             refuse_gone: AtomicBool::new(false),
             store,
             secret_store,
             state: Mutex::new(initial),
+            resets: Mutex::default(),
             writing: tokio::sync::Mutex::new(()),
         }))
     }
@@ -198,6 +215,28 @@ impl Shared {
     /// All that is known. Never held across an await.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a drill makes this agent silent, or until it may speak.
+    pub async fn until_silent(&self, silent: bool) {
+        loop {
+            let now = self.clock.now();
+            if self.state().host.ledger.faults.iter().any(|fault| fault.silences(now)) == silent {
+                return;
+            }
+            tokio::time::sleep(SILENCE_LOOK).await;
+        }
+    }
+
+    /// What is known of dark hosts. Never held across an await.
+    pub fn resets(&self) -> MutexGuard<'_, Tracker> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in which other hosts are down, as the leader says.
+    pub fn tell_down(&self, down: Vec<DownHost>) {
+        self.resets().tell(down, self.clock.now());
+        self.down_wake.notify_one();
     }
 
     /// Takes a plan with its secrets: stored first, acted on afterwards.
@@ -301,6 +340,18 @@ impl Shared {
             answers: state.host.ledger.answers(),
             conditions,
         }
+    }
+}
+
+/// Faults of an earlier agent go on, before anything is started. None lasts longer than it could: clocks are set.
+fn resume_faults(host: &mut Host, now: Timestamp) {
+    let latest = now.after(LASTS_MAX);
+    for fault in &mut host.ledger.faults {
+        fault.until = fault.until.min(latest);
+    }
+    let dark = host.ledger.faults.iter().filter(|fault| fault.what == What::Dark).map(|fault| fault.until);
+    if let Some(until) = dark.max().filter(|until| *until > now) {
+        host.hold_all(until);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the agent says of its members. Pure; unknown while a step is under way or the engine does not answer.
 
 use muster_model::ids::MemberId;
-use muster_model::observed::{ContainerState, MemberStatus, ProbeResult};
+use muster_model::observed::{ContainerState, MemberStatus, ProbeResult, Refusal};
 use muster_model::plan::HostPlan;
 
 use crate::diff::{Facts, Step, StepKind};
+use crate::restart::Memory;
 use crate::seen::{Seen, SeenState};
 
 /// Every member of the plan, and every other container of ours. `seen` absent = the engine does not answer;
@@ -33,6 +34,7 @@ pub fn status(
                 restarts: memory.map_or(0, |memory| memory.restarts),
                 restarts_done: container.map_or(0, |c| c.restarts),
                 system_id: facts.ledger.volumes.get(&member.member).and_then(|v| v.system_id.clone()),
+                refused: refused(member.member, memory, steps),
                 probes: probes(member.member),
             }
         })
@@ -48,11 +50,22 @@ pub fn status(
                 restarts: 0,
                 restarts_done: container.restarts,
                 system_id: None,
+                refused: None,
                 probes: Vec::new(),
             });
         }
     }
     all
+}
+
+/// The guard that does not let a member be stopped, while that is what the plan asks for.
+fn refused(member: MemberId, memory: Option<&Memory>, steps: &[Step]) -> Option<String> {
+    let wanted = |step: &Step| {
+        let guarded = matches!(step.kind, StepKind::Wait { why: Refusal::Guard { .. } });
+        step.member == member && (guarded || matches!(step.kind, StepKind::Stop { .. }))
+    };
+    let (guard, _) = memory?.refused.clone()?;
+    steps.iter().any(wanted).then_some(guard)
 }
 
 fn state(
@@ -62,7 +75,8 @@ fn state(
     facts: &Facts<'_>,
     steps: &[Step],
 ) -> ContainerState {
-    if !answering || facts.busy.contains(&member) {
+    let checking = facts.memory.get(&member).is_some_and(|memory| memory.checking);
+    if !answering || (facts.busy.contains(&member) && !checking) {
         return ContainerState::Unknown;
     }
     if let Some(SeenState::Running { since }) = container.map(|c| &c.state) {

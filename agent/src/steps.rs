@@ -6,9 +6,10 @@ use muster_model::observed::Refusal;
 use muster_model::plan::{HostPlan, MemberPlan};
 
 use crate::act;
+use crate::ask;
 use crate::diff::{Step, StepKind};
 use crate::files::FilesError;
-use crate::host::Outcome;
+use crate::host::{Outcome, stop_is_guarded};
 use crate::network;
 use crate::profile;
 use crate::runtime::EngineError;
@@ -66,6 +67,9 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
             runtime.start(container).await?;
         }
         StepKind::Stop { why } => {
+            if let Some(guard) = guard_that_fails(shared, step).await {
+                return Ok(Outcome::Guarded(guard));
+            }
             tracing::info!(member = %step.member, why, "stopping");
             // A member that left the plan is stopped with the usual patience.
             let stop = planned().map(|(_, member)| member.rendered.stop).unwrap_or_else(|_| default_stop());
@@ -102,6 +106,24 @@ async fn attempt(shared: &Shared, step: &Step) -> Result<Outcome, Stopped> {
         StepKind::Wait { .. } => {}
     }
     Ok(Outcome::Done)
+}
+
+/// The name of the member's guard, if it does not hold at this moment.
+async fn guard_that_fails(shared: &Shared, step: &Step) -> Option<String> {
+    let (_, member) = shared.planned(step.member)?;
+    let guard = member.guard.as_ref().filter(|_| stop_is_guarded(&member))?;
+    match ask::check(shared.runtime.as_ref(), &shared.target(step.member), guard).await {
+        Ok(()) => {
+            // From here on it is being stopped.
+            shared.state().host.memory.entry(step.member).or_default().checking = false;
+            shared.changed.notify_one();
+            None
+        }
+        Err(why) => {
+            tracing::warn!(member = %step.member, why, "not stopped");
+            Some(guard.name.clone())
+        }
+    }
 }
 
 /// While a member that hands over is gone, its peers are refused at its address instead of waiting for an answer.

@@ -12,6 +12,7 @@ use muster_runtime::tasks::{OnError, TaskGroup};
 use crate::act::{self, NotDone};
 use crate::ask::{self, cut, deadline};
 use crate::disk::Disk;
+use crate::fault;
 use crate::profile;
 use crate::shared::Shared;
 
@@ -63,7 +64,7 @@ pub async fn start_due(shared: &Arc<Shared>, group: &TaskGroup) {
 
 /// Tasks during which the member gets no step.
 const fn exclusive(what: &TaskKind) -> bool {
-    matches!(what, TaskKind::OneShot { .. } | TaskKind::Kill { .. })
+    matches!(what, TaskKind::OneShot { .. } | TaskKind::Kill { .. } | TaskKind::KillHost { .. })
 }
 
 fn release_member(state: &mut crate::shared::State, task: &Task) {
@@ -141,6 +142,8 @@ async fn attempt(shared: &Shared, task: &Task) -> Result<String, NotDone> {
             let fill = Disk::new(&free_space_root(shared, &member)).fill().map_err(NotDone::Failed)?;
             Ok(fill.free.to_string())
         }
+        TaskKind::Freeze { for_ms } => fault::freeze(shared, task.member, Millis(*for_ms)).await,
+        TaskKind::KillHost { for_ms } => fault::darken(shared, Millis(*for_ms)).await,
         TaskKind::Kill { hold_ms } => kill(shared, task.member, Millis(*hold_ms)).await,
     }
 }

@@ -253,6 +253,7 @@ fn decide(shared: &Shared, turn: u64, seen: Vec<Seen>, gates: Gates, now: Timest
     state.data_written = true;
     let running: BTreeSet<MemberId> = seen.iter().filter(|c| c.running()).map(|c| c.member).collect();
     state.probes.retain(|(member, _), _| running.contains(member));
+    state.missed.retain(|(member, _)| running.contains(member));
     state.gates = gates;
     state.steps.clone_from(&steps);
     state.seen = seen;
@@ -305,7 +306,8 @@ fn say_refusals(shared: &Shared, steps: &[Step]) {
                     "{found}; nothing is started on it: mount or restore the directory, or replace the member"
                 ),
             ),
-            Refusal::NetworkNotReady { .. }
+            Refusal::Guard { .. }
+            | Refusal::NetworkNotReady { .. }
             | Refusal::SecretMissing { .. }
             | Refusal::BackingOff { .. }
             | Refusal::Held { .. }
@@ -319,7 +321,9 @@ fn say_refusals(shared: &Shared, steps: &[Step]) {
 
 /// How long until something is due by itself.
 fn until_next(state: &State, now: Timestamp) -> Duration {
-    let due = state.host.memory.values().flat_map(|memory| [Some(memory.next_start), memory.held_until]);
+    let due = state.host.memory.values().flat_map(|memory| {
+        [Some(memory.next_start), memory.held_until, memory.refused.as_ref().map(|(_, at)| *at)]
+    });
     let soonest = due.flatten().filter(|at| *at > now).min();
     soonest.map_or(PERIOD, |at| Duration::from_millis(at.since(now).0 + 1).min(PERIOD))
 }

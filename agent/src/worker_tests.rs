@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use muster_model::ids::TaskId;
 use muster_model::observed::{ContainerState, TaskOutcome};
-use muster_model::plan::{FileSpec, MemberPlan, OnChange, Task, TaskKind, UserIds, VolumeSpec};
+use muster_model::plan::{
+    Ask, FileSpec, Guard, MemberPlan, OnChange, Predicate, Probe, Task, TaskKind, UserIds, VolumeSpec,
+};
 use muster_runtime::clock::SystemClock;
 use muster_runtime::secret::Secret;
 
@@ -118,6 +120,51 @@ async fn a_fault_at_any_call_only_delays() {
         let made = world.engine.containers().remove(&id).unwrap().0;
         assert_eq!(made.command, changed.rendered.command, "fault {nth}");
     }
+}
+
+/// `exec` inside a container of the engine in memory ends with code 0.
+fn guard(code: i32) -> Guard {
+    let ask = Ask::Exec { argv: vec!["ask".to_owned()] };
+    Guard {
+        name: "another one leads".to_owned(),
+        probe: Probe { timeout_ms: 100, ask },
+        accept: Predicate::Code(code),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_does_not_hold_keeps_a_member_running_until_it_holds() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    let mut changed = world.member();
+    changed.rendered.command.push("more".to_owned());
+    changed.guard = Some(guard(1));
+    world.accept(2, vec![changed.clone()]).await;
+    world.settle().await;
+    assert_eq!(world.only().0, id);
+    let status = world.shared.report().members.remove(0);
+    assert_eq!(status.refused.as_deref(), Some("another one leads"));
+    assert!(matches!(status.state, ContainerState::Running { .. }), "{status:?}");
+    // To stay stopped is the coordinator's decision alone; to be crashed is nobody's.
+    world.engine.exit(&id, 1);
+    world.settle().await;
+    assert_ne!(world.only().0, id, "a stopped one is made anew without a question");
+    assert_eq!(world.shared.report().members[0].refused, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_holds_lets_the_step_through() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    let mut restarted = world.member();
+    (restarted.restarts, restarted.guard) = (1, Some(guard(0)));
+    world.accept(2, vec![restarted]).await;
+    world.settle().await;
+    assert_ne!(world.only().0, id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,6 +101,7 @@ fn member() -> MemberPlan {
         addresses: Vec::new(),
         run: Run::Running,
         restarts: 0,
+        guard: None,
         has_data: false,
     }
 }

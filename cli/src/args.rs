@@ -23,6 +23,7 @@ Look
   status       The platform, or one service, at a glance
   ps           Members and where they run
   logs         Output of a member
+  exec         Run a program inside a member
   events       What happened
   op           Operations: list, watch, continue, cancel
   conn         Connection strings of a service
@@ -126,6 +127,24 @@ pub enum Command {
         slot: Slot,
         #[command(flatten)]
         tail: TailArgs,
+    },
+    /// Run a program inside a member
+    #[command(after_help = "\
+Examples:
+  muster exec pg-main/1 -- cat /proc/loadavg
+
+The first 4 KiB of its output are printed; a program that fails makes this command fail. What was run is in the audit
+log: keep secrets out of arguments.")]
+    Exec {
+        /// For example pg-main/1; `muster ps` lists them
+        #[arg(value_name = "SERVICE/SLOT")]
+        slot: Slot,
+        /// Longest time that it may take, at most 8s
+        #[arg(long, default_value = "5s")]
+        timeout: Span,
+        /// The program and its arguments
+        #[arg(last = true, required = true, value_name = "CMD")]
+        argv: Vec<String>,
     },
     /// What happened
     Events(TailArgs),

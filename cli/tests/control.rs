@@ -289,7 +289,19 @@ async fn a_drill_calls_for_its_fault_says_so_and_undoes_it() {
     assert_eq!(std::fs::read_to_string(&trace).unwrap(), "off h2\non h2\n");
     let changes: Vec<String> = world.script().changes.iter().map(|change| change.0.clone()).collect();
     assert!(changes[0].starts_with("drill web  drill: 1\n") && changes[0].contains("\nservice: web\n"));
+    assert!(changes[0].contains("\nby: outside\n"), "the one with the command is the hand");
     assert_eq!(changes[1], "fault-done 9");
+}
+
+#[tokio::test]
+async fn a_program_inside_a_member_prints_and_its_failure_is_ours() {
+    let world = World::new(1, 1).await;
+    let words = ["exec", "web/2", "--timeout", "2s", "--", "ls", "-l"];
+    let (exit, out, err) = world.run(&words).await;
+    assert_eq!((exit, out.as_str()), (Exit::Error, "web/2 ls -l 2000\n"), "{err}");
+    assert!(err.contains("exit code 3"), "{err}");
+    let (exit, ..) = world.run(&["exec", "web/2"]).await;
+    assert_eq!(exit, Exit::Usage);
 }
 
 #[tokio::test]

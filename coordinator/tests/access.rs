@@ -64,7 +64,7 @@ fn expected(method: &str) -> Vec<Role> {
         ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",
-            "Logs" | "SetScheduling" | "StartOperation" | "SteerOperation" | "Conn",
+            "Logs" | "Exec" | "SetScheduling" | "StartOperation" | "SteerOperation" | "Conn",
         ) => vec![Operator, Admin],
         (
             "muster.control.v1.Control",

@@ -5,12 +5,16 @@
 //! |---|---|
 //! | who may reach which port | `filter.rs` (text), `filter_load.rs` |
 //! | Docker networks | `engine.rs`, `bridges.rs` |
+//! | a drill's darkness | `dark.rs` |
+//! | refusals towards dark hosts | `dead.rs` |
 //! | mesh device, peers, routes | `device.rs`, `mesh.rs`, `routes.rs` |
 //! | kernel settings, Docker's own chains | `sysctl.rs`, `chain.rs` |
 
 pub(crate) mod bridges;
 mod chain;
 pub(crate) mod command;
+pub(crate) mod dark;
+pub(crate) mod dead;
 pub mod device;
 pub mod engine;
 mod filter;

@@ -244,6 +244,15 @@ impl ContainerRuntime for DockerEngine {
         })
     }
 
+    fn first_process<'a>(&'a self, id: &'a str) -> Call<'a, u32> {
+        Box::pin(async move {
+            let inspect = self.client().await?.inspect_container(id, None::<InspectContainerOptions>);
+            let pid = within(READ, inspect).await?.state.and_then(|state| state.pid);
+            let running = pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+            running.ok_or_else(|| EngineError::Gone("it does not run".to_owned()))
+        })
+    }
+
     fn remove<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
         Box::pin(self.take_away(id, false))
     }

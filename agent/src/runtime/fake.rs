@@ -158,6 +158,10 @@ impl ContainerRuntime for Fake {
         })
     }
 
+    fn first_process<'a>(&'a self, _: &'a str) -> Call<'a, u32> {
+        self.reading(|_| 1)
+    }
+
     fn remove<'a>(&'a self, id: &'a str) -> Call<'a, ()> {
         self.changing(format!("remove {id}"), move |state| {
             let running =

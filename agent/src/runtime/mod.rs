@@ -127,6 +127,8 @@ pub trait ContainerRuntime: Send + Sync {
     fn stop<'a>(&'a self, id: &'a str, stop: &'a StopSpec) -> Call<'a, ()>;
     /// Sends a signal to its first process.
     fn signal<'a>(&'a self, id: &'a str, signal: &'a str) -> Call<'a, ()>;
+    /// Number of its first process on the host.
+    fn first_process<'a>(&'a self, id: &'a str) -> Call<'a, u32>;
     /// Takes a stopped container away; gone already is fine. Its volumes are no business of the engine.
     fn remove<'a>(&'a self, id: &'a str) -> Call<'a, ()>;
     /// Puts it into a network.

@@ -38,6 +38,8 @@ async fn run_file(app: &App, args: DrillArgs) -> Result<Exit> {
     let file = SpecFile::read(&args.file, app.console.err_paint)?;
     let (yaml, service) = aim(&file.filled, args.service.as_ref())
         .with_context(|| format!("{}: no top-level `service:`", file.name))?;
+    // Whoever brings a command for the fault is the hand that does it.
+    let yaml = if args.fault_command.is_some() { replace(&yaml, "by", "outside") } else { yaml };
     let question = format!("Run this drill on {service}? It breaks something on purpose.");
     confirm(
         &app.console,
@@ -80,20 +82,25 @@ async fn cancelled(client: &Client, id: OperationId, error: anyhow::Error) -> an
 
 /// The YAML with the service that it is done to, and that service.
 fn aim(yaml: &str, service: Option<&Name>) -> Option<(String, String)> {
-    let at = yaml.lines().position(|line| line.starts_with("service:"));
     if let Some(service) = service {
-        let mut lines: Vec<String> = yaml.lines().map(str::to_owned).collect();
-        let line = format!("service: {service}");
-        match at {
-            Some(at) => lines[at] = line,
-            None => lines.push(line),
-        }
-        return Some((lines.join("\n") + "\n", service.to_string()));
+        return Some((replace(yaml, "service", service.as_str()), service.to_string()));
     }
-    let line = yaml.lines().nth(at?)?;
+    let line = yaml.lines().find(|line| line.starts_with("service:"))?;
     let value = line.trim_start_matches("service:").split(" #").next().unwrap_or_default();
     let value = value.trim().trim_matches(['"', '\'']);
     (!value.is_empty()).then(|| (yaml.to_owned(), value.to_owned()))
+}
+
+/// The YAML with another value of a key at its top level, or with that key.
+fn replace(yaml: &str, key: &str, value: &str) -> String {
+    let head = format!("{key}:");
+    let mut lines: Vec<String> = yaml.lines().map(str::to_owned).collect();
+    let line = format!("{head} {value}");
+    match lines.iter().position(|line| line.starts_with(&head)) {
+        Some(at) => lines[at] = line,
+        None => lines.push(line),
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Ends early, with nothing, at ctrl-c or a request to terminate.

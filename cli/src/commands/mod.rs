@@ -6,6 +6,7 @@ mod conn;
 mod context;
 mod drill;
 mod events;
+mod exec;
 mod explain;
 mod host;
 mod init;
@@ -40,6 +41,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Status { service, watch } => status::run(app, service.as_ref(), watch).await,
         Command::Ps { service } => status::ps(app, service.as_ref()).await,
         Command::Logs { slot, tail } => logs::run(app, &slot, &tail).await,
+        Command::Exec { slot, timeout, argv } => exec::run(app, &slot, timeout, argv).await,
         Command::Events(tail) => events::run(app, &tail).await,
         Command::Op(command) => op::run(app, command).await,
         Command::Service(command) => service::run(app, command).await,

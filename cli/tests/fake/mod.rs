@@ -154,6 +154,7 @@ async fn start(tasks: &TaskGroup, ca: &Arc<Ca>, script: &Shared) -> String {
         ("/muster.control.v1.Control/Apply", operators),
         ("/muster.control.v1.Control/Events", operators),
         ("/muster.control.v1.Control/Logs", operators),
+        ("/muster.control.v1.Control/Exec", operators),
         ("/muster.control.v1.Control/StartOperation", operators),
         ("/muster.control.v1.Control/SteerOperation", operators),
         ("/muster.control.v1.Control/Operation", operators),
@@ -289,6 +290,12 @@ impl Control for Fake {
             }
             _ => Ok(many(vec![LogData { data: "hello\n".into() }])),
         }
+    }
+
+    async fn exec(&self, request: Request<ExecRequest>) -> Answer<ExecReply> {
+        let ExecRequest { slot, argv, timeout_ms } = request.into_inner();
+        let output = format!("{slot} {} {timeout_ms}\n", argv.join(" "));
+        Ok(Response::new(ExecReply { code: 3, output: output.into() }))
     }
 
     async fn set_scheduling(&self, _: Request<SetSchedulingRequest>) -> Answer<Changed> {

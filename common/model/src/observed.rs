@@ -73,6 +73,9 @@ pub struct MemberStatus {
     pub restarts_done: u64,
     /// The engine's own system id, once known.
     pub system_id: Option<String>,
+    /// The guard that does not let it be stopped for a restart or a new container now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Last result of each probe.
     pub probes: Vec<ProbeResult>,
 }
@@ -128,6 +131,13 @@ pub enum Refusal {
     },
     /// A drill holds it back until this time.
     Held {
+        /// When.
+        until: Timestamp,
+    },
+    /// Its guard did not hold; asked again at this time.
+    Guard {
+        /// What the guard protects.
+        name: String,
         /// When.
         until: Timestamp,
     },

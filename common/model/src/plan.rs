@@ -66,6 +66,9 @@ pub struct MemberPlan {
     pub addresses: Vec<Attachment>,
     /// Whether it must run.
     pub run: Run,
+    /// Must hold immediately before the running member is stopped for a restart or for a new container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// Restarts asked for so far; a container made or started under a lower number is restarted once.
     #[serde(default)]
     pub restarts: u64,
@@ -621,5 +624,16 @@ pub enum TaskKind {
     Kill {
         /// Milliseconds for which the container is not started again; 0 = the usual rules.
         hold_ms: u64,
+    },
+    /// A drill's fault: every process of the container stands still. Undone by the agent when the time is over.
+    Freeze {
+        /// Milliseconds.
+        for_ms: u64,
+    },
+    /// A drill's fault: all members of the host are killed and cut off, and the agent falls silent, as if the host had
+    /// lost power. Undone by the agent when the time is over.
+    KillHost {
+        /// Milliseconds.
+        for_ms: u64,
     },
 }

@@ -127,7 +127,7 @@ impl Draft<'_> {
     pub fn render(&self, inputs: String) -> Option<Rendering> {
         let source = self.source;
         let platform = source.state.platform.as_ref()?;
-        let rendered = source.kind.render(&RenderContext {
+        let context = RenderContext {
             platform_id: &platform.id,
             platform: &platform.spec,
             service: source.service,
@@ -138,9 +138,17 @@ impl Draft<'_> {
             owner: source.owner(),
             uses: &source.uses,
             joins_existing: self.joins_existing,
-        });
+        };
+        let (rendered, guard) = (source.kind.render(&context), source.kind.stop_guard(&context));
         let container_hash = rendered.container_hash();
-        let hash = hash_of(&rendered);
-        Some(Rendering { revision: source.revision, inputs, container_hash, hash, rendered: rendered.into() })
+        let hash = Rendering::hash(&rendered, guard.as_ref());
+        Some(Rendering {
+            revision: source.revision,
+            inputs,
+            container_hash,
+            hash,
+            rendered: rendered.into(),
+            guard: guard.map(Into::into),
+        })
     }
 }

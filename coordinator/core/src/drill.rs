@@ -14,6 +14,9 @@ use crate::state::{OperationKind, State};
 pub const DRILL_FORMAT: u32 = 1;
 /// Most writes per second that a drill may ask for.
 const WRITES_PER_SECOND_MAX: u32 = 1_000;
+/// How long a fault may last that ends by itself.
+const HOLD_LEAST: Millis = Millis::seconds(1);
+const HOLD_MAX: Millis = Millis::seconds(600);
 /// Longest time that a drill may take for any of its spans.
 const SPAN_MAX: Millis = Millis::seconds(3_600);
 
@@ -32,7 +35,11 @@ pub struct DrillSpec {
     pub target: Target,
     /// What is done.
     pub fault: Fault,
-    /// How long the restart of what was killed is held back; `0s` = the agent's usual rules.
+    /// Who does it.
+    #[serde(default, skip_serializing_if = "Hand::is_agent")]
+    pub by: Hand,
+    /// How long it lasts: what was killed is not started again, what was frozen stands still. `0s` = the agent's usual
+    /// rules, for what is killed.
     #[serde(default = "no_time")]
     pub hold: Span,
     /// Writes per second of the drill's writer.
@@ -83,8 +90,28 @@ pub enum Fault {
     KillContainer,
     /// The containers of all members of the service are killed at once, each by its agent.
     FullOutage,
-    /// The target's whole host loses power; done from outside, then `fault-done` is said.
+    /// The target's container stands still.
+    Freeze,
+    /// The target's whole host is lost.
     KillHost,
+}
+
+/// Who does a fault.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hand {
+    /// The agent of the target's host, which also undoes it.
+    #[default]
+    Agent,
+    /// Somebody outside, who then says `fault-done`: only for a host's power.
+    Outside,
+}
+
+impl Hand {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_agent(&self) -> bool {
+        *self == Self::Agent
+    }
 }
 
 /// What counts as passed.
@@ -99,6 +126,12 @@ pub struct Thresholds {
 }
 
 impl DrillSpec {
+    /// An agent kills everything on a host with it, of other services too.
+    #[must_use]
+    pub fn takes_a_host(&self) -> bool {
+        self.fault == Fault::KillHost && self.by == Hand::Agent
+    }
+
     /// What is wrong with it; absent = nothing.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
@@ -107,6 +140,17 @@ impl DrillSpec {
         }
         if !(20..=WRITES_PER_SECOND_MAX).contains(&self.writes_per_second) {
             return Some(format!("`writes_per_second` must be 20 to {WRITES_PER_SECOND_MAX}"));
+        }
+        if self.by == Hand::Outside && self.fault != Fault::KillHost {
+            return Some("`by: outside` is for `fault: kill-host` only".to_owned());
+        }
+        let lasts = match self.fault {
+            Fault::Freeze => true,
+            Fault::KillHost => self.takes_a_host(),
+            Fault::KillContainer | Fault::FullOutage => false,
+        };
+        if lasts && !(HOLD_LEAST..=HOLD_MAX).contains(&self.hold.0) {
+            return Some(format!("`hold` must be {} to {} for this fault", Span(HOLD_LEAST), Span(HOLD_MAX)));
         }
         let spans = [("hold", self.hold), ("warmup", self.warmup), ("observe", self.observe)];
         let long = spans.into_iter().find(|(_, span)| span.0 > SPAN_MAX);
@@ -189,10 +233,33 @@ pub fn refusal(state: &State, spec: &DrillSpec, now: Timestamp) -> Option<String
     if health.word != HealthWord::Healthy {
         return Some(format!("the service is {}: {}", health.word, health.reasons.join("; ")));
     }
-    if target_of(&facts, kind, spec.target).is_none() {
+    let Some(target) = target_of(&facts, kind, spec.target) else {
         return Some("no member has the target's role".to_owned());
+    };
+    match spec.fault {
+        Fault::Freeze => kind.may_freeze(&facts).err().map(|Wait(why)| why),
+        Fault::KillHost => neighbours(state, &target.host, &spec.service, now),
+        Fault::KillContainer | Fault::FullOutage => None,
     }
-    None
+}
+
+/// Why the other services with members on a host would not bear its loss.
+fn neighbours(state: &State, host: &HostId, drilled: &Name, now: Timestamp) -> Option<String> {
+    let root = state.root(drilled);
+    let mut others: Vec<&Name> = state.members_on(host).map(|(_, member)| &member.slot.service).collect();
+    others.retain(|name| state.root(name) != root);
+    others.sort_unstable();
+    others.dedup();
+    others.into_iter().find_map(|name| {
+        if let Some((id, operation)) = state.holder(name) {
+            return Some(format!(
+                "operation {id} ({}) holds `{name}` on the same host",
+                operation.kind.name()
+            ));
+        }
+        let health = kind_of(state.services.get(name)?)?.health(&service_facts(state, name, now)?);
+        (health.word != HealthWord::Healthy).then(|| format!("`{name}` on the same host is {}", health.word))
+    })
 }
 
 /// The member that a drill would be done to now.

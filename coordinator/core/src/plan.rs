@@ -110,6 +110,7 @@ fn member_plan(id: MemberId, member: &Member) -> Option<MemberPlan> {
         rendered: (*rendering.rendered).clone(),
         addresses: member.addresses.clone(),
         run: if member.started { Run::Running } else { Run::Stopped },
+        guard: rendering.guard.as_deref().cloned(),
         restarts: member.restarts,
         has_data: member.has_data,
     })
@@ -188,7 +189,8 @@ pub fn secret_names(plan: &HostPlan) -> BTreeSet<String> {
         let guards = actions.clone().filter_map(|action| action.guard.as_ref()).map(|guard| &guard.probe);
         let release = rendered.release.iter().map(|release| &release.guard.probe);
         let probes = rendered.probes.iter().map(|probe| &probe.probe);
-        for probe in probes.chain(guards).chain(release).chain(&rendered.system_id) {
+        let stop = member.guard.iter().map(|guard| &guard.probe);
+        for probe in probes.chain(guards).chain(release).chain(stop).chain(&rendered.system_id) {
             names.extend(of_probe(probe));
         }
         let acts = actions.map(|action| &action.run).chain(rendered.release.iter().map(|r| &r.act));

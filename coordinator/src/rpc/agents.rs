@@ -5,10 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use muster_consensus::Consensus;
+use muster_core::state::State;
 use muster_model::ids::{BootId, HostId};
 use muster_model::observed::Report;
 use muster_proto::agents::agents_server::Agents;
-use muster_proto::agents::{Ack, AgentHello, FromAgent, NotLeader, ToAgent, Welcome, from_agent, to_agent};
+use muster_proto::agents::{
+    Ack, AgentHello, DownHost, FromAgent, NotLeader, ToAgent, Welcome, from_agent, to_agent,
+};
 use muster_runtime::access;
 use muster_runtime::clock::SharedClock;
 use muster_runtime::tasks::{OnError, TaskGroup};
@@ -74,6 +77,7 @@ impl Agents for AgentSessions {
             sessions: self.sessions.clone(),
             clock: Arc::clone(&self.clock),
             consensus: self.consensus.clone(),
+            replica: self.replica.clone(),
             to,
         };
         self.tasks.spawn("agent session", OnError::Log, reader.run(incoming));
@@ -103,6 +107,20 @@ impl AgentSessions {
     }
 }
 
+/// The other hosts that are down. Whether they are dark too each agent finds out for itself.
+fn down_hosts(state: &State, asking: &HostId) -> Vec<DownHost> {
+    let down = state.hosts.iter().filter(|(id, host)| *id != asking && !host.is_up());
+    let said = down.map(|(id, host)| {
+        let addresses = state.members_on(id).flat_map(|(_, member)| &member.addresses);
+        DownHost {
+            host: id.to_string(),
+            name: host.name.to_string(),
+            addresses: addresses.map(|attachment| attachment.address.to_string()).collect(),
+        }
+    });
+    said.collect()
+}
+
 /// Reads one session to its end.
 struct Reader {
     host: HostId,
@@ -110,6 +128,7 @@ struct Reader {
     sessions: Sessions,
     clock: SharedClock,
     consensus: Consensus,
+    replica: Replica,
     to: mpsc::Sender<ToAgent>,
 }
 
@@ -131,7 +150,11 @@ impl Reader {
             from_agent::Message::Hello(_) => false,
             from_agent::Message::Beat(beat) => {
                 let known = self.sessions.beat(&self.host, self.number, self.clock.monotonic());
-                let ack = Ack { sequence: beat.sequence, coordinators: group::endpoints(&self.consensus) };
+                let ack = Ack {
+                    sequence: beat.sequence,
+                    coordinators: group::endpoints(&self.consensus),
+                    down: down_hosts(&self.replica.state(), &self.host),
+                };
                 known && self.to.send(ToAgent { message: Some(to_agent::Message::Ack(ack)) }).await.is_ok()
             }
             from_agent::Message::Report(json) => {

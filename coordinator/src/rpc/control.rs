@@ -173,6 +173,11 @@ impl Control for Controls {
         self.member_logs(request.into_inner()).await
     }
 
+    async fn exec(&self, request: Request<pb::ExecRequest>) -> Result<Response<pb::ExecReply>, Status> {
+        let actor = actor(&request)?;
+        self.run_inside(actor, request.into_inner()).await
+    }
+
     async fn set_scheduling(
         &self,
         request: Request<pb::SetSchedulingRequest>,
@@ -185,8 +190,8 @@ impl Control for Controls {
         &self,
         request: Request<pb::StartOperationRequest>,
     ) -> Result<Response<pb::Started>, Status> {
-        let actor = actor(&request)?;
-        self.start(actor, request.into_inner()).await
+        let (actor, role) = (actor(&request)?, access::identity(&request)?.role);
+        self.start(actor, role, request.into_inner()).await
     }
 
     async fn steer_operation(

@@ -167,6 +167,10 @@ const POSTGRES: &[Scenario] = &[
         medians: &[],
         act: s::faults::partition,
     },
+    s::dead::DEAD_HOST,
+    s::drills::KILL_REPLICA,
+    s::drills::FULL_OUTAGE,
+    s::drills::KILL_HOST_BY_AGENT,
     Scenario {
         name: "identity",
         what: "wrong tokens and certificates are refused and audited",

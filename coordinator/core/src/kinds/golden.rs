@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use muster_model::ids::{HostId, MemberId, Name, Revision};
 use muster_model::observed::{Answer, ContainerState, MemberStatus, ProbeResult};
-use muster_model::plan::Rendered;
+use muster_model::plan::{Guard, Rendered};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
 use serde_json::Value;
@@ -74,6 +74,15 @@ pub struct Scene {
 impl Scene {
     /// Renders the member at this place of `peers`.
     pub fn render(&self, index: usize) -> Rendered {
+        self.with(index, |kind, context| kind.render(context))
+    }
+
+    /// The guard of the member at this place.
+    pub fn stop_guard(&self, index: usize) -> Option<Guard> {
+        self.with(index, |kind, context| kind.stop_guard(context))
+    }
+
+    fn with<T>(&self, index: usize, ask: impl Fn(&dyn Kind, &RenderContext<'_>) -> T) -> T {
         let uses = self.uses();
         let context = RenderContext {
             platform_id: PLATFORM_ID,
@@ -87,7 +96,7 @@ impl Scene {
             uses: &uses,
             joins_existing: self.joins_existing,
         };
-        self.kind().render(&context)
+        ask(self.kind(), &context)
     }
 
     fn kind(&self) -> &'static dyn Kind {
@@ -198,6 +207,7 @@ pub fn running(service: &str, slot: u32, member: u64, answers: &[(&str, bool, Va
         restarts: 0,
         restarts_done: 0,
         system_id: None,
+        refused: None,
         probes: answers.iter().map(result).collect(),
     }
 }

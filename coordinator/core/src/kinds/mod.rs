@@ -24,7 +24,7 @@ use std::net::Ipv4Addr;
 
 use muster_model::ids::{HostId, MemberId, Name, Revision};
 use muster_model::observed::{MemberStatus, TaskOutcome};
-use muster_model::plan::{Limits, Rendered, Task};
+use muster_model::plan::{Guard, Limits, Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
 use muster_model::view::Health;
@@ -200,6 +200,9 @@ pub struct Observed {
     pub started_at: Option<Timestamp>,
     /// Restarts by the agent.
     pub restarts: u32,
+    /// The guard that does not let it be stopped now; empty = none, or nobody asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub refused: String,
     /// What else its kind decides on: few, short and quantised.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
@@ -352,6 +355,11 @@ pub trait Kind: Sync {
         String::new()
     }
 
+    /// What the agent must see immediately before it stops a running member for a restart or a new container.
+    fn stop_guard(&self, _context: &RenderContext<'_>) -> Option<Guard> {
+        None
+    }
+
     /// What a member's state and probes mean.
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
 
@@ -411,6 +419,11 @@ pub trait Kind: Sync {
     /// Whether a drill may break something now.
     fn may_break(&self, service: &ServiceFacts<'_>) -> Result<(), Wait> {
         parts::all_serve(service)
+    }
+
+    /// Whether a drill may make a member stand still for a while.
+    fn may_freeze(&self, _service: &ServiceFacts<'_>) -> Result<(), Wait> {
+        Ok(())
     }
 
     /// Whether a lost member may be replaced on another host now.

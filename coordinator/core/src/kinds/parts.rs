@@ -205,6 +205,7 @@ pub fn observed(status: &MemberStatus) -> Observed {
         restarts_done: status.restarts_done,
         started_at,
         restarts: status.restarts,
+        refused: status.refused.clone().unwrap_or_default(),
         detail: waiting_for(&status.state),
         ..Observed::default()
     }
@@ -220,6 +221,7 @@ fn waiting_for(state: &ContainerState) -> String {
         // The time of the next try changes with each try; operators see it in the logs.
         Refusal::BackingOff { .. } => "failed too often, next try soon".to_owned(),
         Refusal::Held { .. } => "held back by a drill".to_owned(),
+        Refusal::Guard { name, .. } => format!("not stopped: {name}: does not hold"),
         Refusal::NetworkNotReady { problem } => format!("network not ready: {problem}"),
         Refusal::DiskFull => "disk full".to_owned(),
         Refusal::Engine { message } => format!("engine refused: {message}"),

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::step::Turn;
 use crate::command::{Act, Advance, TaskDraft};
-use crate::drill::{DrillProgress, DrillSpec, DrillStep, Fault, fits, refusal, target_of};
+use crate::drill::{DrillProgress, DrillSpec, DrillStep, Fault, Hand, fits, refusal, target_of};
 use crate::drill_report::report;
 use crate::facts::service_facts;
 use crate::kinds::{Kind, MemberFacts, ServiceFacts};
@@ -214,6 +214,18 @@ impl Drill<'_> {
                 let next = self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(kill(target));
                 Advance { more_tasks: others.map(kill).collect(), ..next }
             }
+            Fault::Freeze => {
+                let status = format!("freezes {}/{}", self.facts.name, target.slot);
+                let what = TaskKind::Freeze { for_ms: self.spec.hold.0.0 };
+                let task = TaskDraft { what, ..kill(target) };
+                self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(task)
+            }
+            Fault::KillHost if self.spec.by == Hand::Agent => {
+                let status = format!("kills and cuts off everything on {}", target.host_name);
+                let what = TaskKind::KillHost { for_ms: self.spec.hold.0.0 };
+                let task = TaskDraft { what, ..kill(target) };
+                self.to(DrillStep::Fault, FAULT_SPAN, status, progress).with_task(task)
+            }
             Fault::KillHost => {
                 let status = format!(
                     "cut the power of host {} now, then say `fault-done` to operation {}",
@@ -263,7 +275,10 @@ impl Drill<'_> {
         let since = self.turn.now.since(fault_at);
         let health = self.kind.health(self.facts);
         let steady = self.writer().is_some_and(|(_, steady)| steady);
-        let healthy = health.word == HealthWord::Healthy && steady && since >= OBSERVE_LEAST;
+        // A fault that lasts is over first; how long an outside hand's lasts is not known here.
+        let lasts = if self.spec.by == Hand::Outside { 0 } else { self.spec.hold.0.0 };
+        let least = Millis(OBSERVE_LEAST.0 + lasts);
+        let healthy = health.word == HealthWord::Healthy && steady && since >= least;
         if !healthy && since < self.spec.observe.0 {
             let status = format!("{}: {}", health.word, health.reasons.join("; "));
             return (status != self.turn.operation.status).then(|| Advance { status, ..self.turn.same() });

@@ -9,7 +9,7 @@ use crate::apply::apply;
 use crate::command::{Act, Advance, Command, LogMeta};
 use crate::draft::Source;
 use crate::facts::{kind_of, service_facts};
-use crate::kinds::{Kind, MemberFacts, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, Observed, ServiceFacts, UpdateStep};
 use crate::state::{OperationKind, Outcome, State, Step};
 
 /// At most one command per running operation.
@@ -125,9 +125,15 @@ fn serves_not(state: &State, member: MemberId) -> bool {
 fn recreate(turn: &Turn<'_>, facts: &ServiceFacts<'_>, member: MemberId, span: Millis) -> Option<Advance> {
     let slot = facts.members.iter().find(|m| m.member == member)?.slot;
     let row = turn.state.members.get(&member)?;
-    let act = if row.pending.is_some() { Act::Adopt { member } } else { Act::Restart { member } };
     let step = Step::Settle { member, good_since: None };
     let next = turn.to(step, Some(span), format!("{}/{slot} is re-created", facts.name));
+    // Refused so far by its guard: its agent is to do it already.
+    let under_way =
+        row.pending.is_none() && row.observed.as_ref().is_some_and(|seen| !seen.refused.is_empty());
+    if under_way {
+        return Some(next);
+    }
+    let act = if row.pending.is_some() { Act::Adopt { member } } else { Act::Restart { member } };
     Some(next.with_acts(facts.name, vec![act]))
 }
 
@@ -162,8 +168,36 @@ fn settle(
         (true, Some(_)) => None,
         (true, None) => Some(mark(turn, member, Some(turn.now), format!("{title} is ready, soaks"))),
         (false, Some(_)) => Some(mark(turn, member, None, waits_for(&title, row))),
-        (false, None) => turn.wait(policy.deadline.0, &waits_for(&title, row)),
+        (false, None) => {
+            let observed = turn.state.members.get(&member).and_then(|m| m.observed.as_ref());
+            match observed.filter(|seen| !seen.refused.is_empty()) {
+                Some(seen) => refused(turn, facts, kind, row, seen),
+                None => turn.wait(policy.deadline.0, &waits_for(&title, row)),
+            }
+        }
     }
+}
+
+/// Its agent did not stop it, because its guard did not hold, and asks again by itself. Only a leading role that it got
+/// meanwhile must be moved away first.
+fn refused(
+    turn: &Turn<'_>,
+    facts: &ServiceFacts<'_>,
+    kind: &dyn Kind,
+    row: &MemberFacts,
+    seen: &Observed,
+) -> Option<Advance> {
+    // What runs is of an older revision, which counts for nothing else.
+    let mut facts = facts.clone();
+    for member in facts.members.iter_mut().filter(|other| other.member == row.member) {
+        member.seen = Some(seen.clone());
+        member.current = false;
+    }
+    if kind.leads(&facts, row.slot) {
+        return switchover::begin(turn, &facts, kind, kind.heir(&facts, row.slot));
+    }
+    let why = format!("{}/{} is not stopped: {}: does not hold", facts.name, row.slot, seen.refused);
+    turn.wait(turn.policy().deadline.0, &why)
 }
 
 fn mark(turn: &Turn<'_>, member: MemberId, good_since: Option<Timestamp>, status: String) -> Advance {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_model::ids::{HostId, MemberId, Name, Revision, Slot};
-use muster_model::plan::{Attachment, Rendered, hash_of};
+use muster_model::plan::{Attachment, Guard, Rendered, hash_of};
 use muster_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,25 @@ pub struct Rendering {
     pub hash: String,
     /// The result.
     pub rendered: Arc<Rendered>,
+    /// Must hold immediately before the member is stopped for a restart or for a new container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl Rendering {
     /// Hash of the whole result; what was stored without one is written out.
     #[must_use]
     pub fn content_hash(&self) -> String {
-        if self.hash.is_empty() { hash_of(&self.rendered) } else { self.hash.clone() }
+        if self.hash.is_empty() { Self::hash(&self.rendered, None) } else { self.hash.clone() }
+    }
+
+    /// Hash of a whole result.
+    #[must_use]
+    pub fn hash(rendered: &Rendered, guard: Option<&Guard>) -> String {
+        match guard {
+            Some(guard) => hash_of(&(rendered, guard)),
+            None => hash_of(rendered),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Drills: refused when unsafe, measured, always undone.
 
+use muster_model::spec::Span;
 use muster_model::view::OperationState;
 
 use super::*;
 use crate::command::Verb;
-use crate::drill::{DrillSpec, Target, refusal};
+use crate::drill::{DrillSpec, Hand, Target, refusal};
 use crate::state::OperationKind;
 
 fn drill(fault: &str) -> DrillSpec {
@@ -15,7 +16,8 @@ fn drill(fault: &str) -> DrillSpec {
 }
 
 fn start(world: &mut World, fault: &str) -> u64 {
-    let kind = OperationKind::Drill(Box::new(drill(fault)));
+    let by = if fault == "kill-host" { Hand::Outside } else { Hand::Agent };
+    let kind = OperationKind::Drill(Box::new(DrillSpec { by, ..drill(fault) }));
     world.must(What::StartOperation { service: name("pg-main"), kind, seen: None }).operation.unwrap().0
 }
 
@@ -100,4 +102,27 @@ fn a_kind_without_a_writer_has_no_drills() {
     let spec = DrillSpec { service: name("pg-main-etcd"), ..drill("kill-container") };
     let why = refusal(&world.state, &spec, world.now).unwrap();
     assert_eq!(why, "there are no drills for the kind `etcd`");
+}
+
+#[test]
+fn an_agent_loses_its_host_when_every_service_on_it_can_bear_that() {
+    let mut world = World::with_postgres();
+    let spec = DrillSpec { hold: Span(Millis::seconds(30)), ..drill("kill-host") };
+    assert_eq!(refusal(&world.state, &spec, world.now), None);
+    assert!(refusal(&world.state, &drill("kill-host"), world.now).unwrap().contains("`hold` must be 1s"));
+    let kind = OperationKind::Drill(Box::new(spec));
+    let what = What::StartOperation { service: name("pg-main"), kind, seen: None };
+    let id = world.must(what).operation.unwrap().0;
+    world.run_until("the agent is told", |s| !s.tasks.is_empty());
+    let row = world.state.tasks.values().next().unwrap();
+    assert_eq!(row.task.what, TaskKind::KillHost { for_ms: 30_000 });
+    assert_eq!(row.task.member, world.leaders[&name("pg-main")]);
+    assert_eq!(world.await_end(id), OperationState::Done);
+}
+
+#[test]
+fn patroni_is_never_frozen() {
+    let world = World::with_postgres();
+    let spec = DrillSpec { hold: Span(Millis::seconds(10)), ..drill("freeze") };
+    assert!(refusal(&world.state, &spec, world.now).unwrap().contains("never frozen"));
 }

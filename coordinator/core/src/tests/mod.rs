@@ -42,6 +42,10 @@ pub struct World {
     pub silent: BTreeSet<HostId>,
     /// Answer to the next switchover tasks instead of doing them.
     pub refuse_switch: Option<String>,
+    /// The first member that is to be stopped gets the leading role at that moment.
+    pub usurper: bool,
+    /// Agents do not stop a leader.
+    pub guards_lead: bool,
     /// Every change of a container: member and time.
     pub restarts: Vec<(MemberId, Timestamp)>,
     running: BTreeMap<MemberId, (String, u64)>,
@@ -77,6 +81,8 @@ impl World {
             bad_image: "never".to_owned(),
             silent: BTreeSet::new(),
             refuse_switch: None,
+            usurper: false,
+            guards_lead: false,
             restarts: Vec::new(),
             running: BTreeMap::new(),
             locks: locks::Locks::default(),
@@ -215,7 +221,9 @@ impl World {
                 let answer = r#"{"rto_ms":900,"lost":0,"unacknowledged_present":1}"#.to_owned();
                 TaskOutcome::Done { answer }
             }
-            (TaskKind::Kill { .. }, _) => TaskOutcome::Done { answer: String::new() },
+            (TaskKind::Kill { .. } | TaskKind::KillHost { .. }, _) => {
+                TaskOutcome::Done { answer: String::new() }
+            }
             (_, Some((service, from, to))) => {
                 if let Some(why) = self.refuse_switch.clone() {
                     return TaskOutcome::Refused { why };
@@ -232,6 +240,15 @@ impl World {
     fn see(&mut self, member: &muster_model::plan::MemberPlan) -> Observed {
         let hash = member.rendered.container_hash();
         let now = (hash.clone(), member.restarts);
+        let changes = self.running.get(&member.member).filter(|ran| **ran != now).cloned();
+        if let Some(ran) = changes.filter(|_| member.slot.service.as_str() == "pg-main") {
+            if std::mem::take(&mut self.usurper) {
+                self.leaders.insert(member.slot.service.clone(), member.member);
+            }
+            if self.guards_lead && self.leaders.get(&member.slot.service) == Some(&member.member) {
+                return self.refuses(member, ran);
+            }
+        }
         if self.running.insert(member.member, now.clone()) != Some(now) {
             self.restarts.push((member.member, self.now));
         }
@@ -255,6 +272,18 @@ impl World {
             restarts_done: member.restarts,
             started_at: Some(Timestamp(1)),
             ..Observed::default()
+        }
+    }
+
+    /// The agent of a leader does not stop it: what ran goes on.
+    fn refuses(&self, member: &muster_model::plan::MemberPlan, ran: (String, u64)) -> Observed {
+        let before = self.state.members[&member.member].observed.clone().unwrap();
+        Observed {
+            container_hash: ran.0,
+            restarts_done: ran.1,
+            role: Some("leader".to_owned()),
+            refused: "another member leads".to_owned(),
+            ..before
         }
     }
 

@@ -35,6 +35,21 @@ fn an_update_takes_replicas_first_and_the_leader_last_after_a_switchover() {
 }
 
 #[test]
+fn a_member_that_got_the_leading_role_meanwhile_gives_it_away_before_it_is_stopped() {
+    let mut world = World::with_postgres();
+    (world.usurper, world.guards_lead) = (true, true);
+    let since = world.restarts.len();
+    world.apply_spec(&image("15-next"));
+    world.run_until("refused", |s| {
+        let mut members = s.members.values();
+        members.any(|m| m.observed.as_ref().is_some_and(|seen| !seen.refused.is_empty()))
+    });
+    assert_eq!(world.restarts.len(), since, "nothing was stopped");
+    assert_eq!(world.await_end(1), OperationState::Done);
+    assert_eq!(slots_in_order(&world, since).len(), 3, "each once");
+}
+
+#[test]
 fn an_image_that_never_becomes_healthy_pauses_after_one_member_and_rolls_back() {
     let mut world = World::with_postgres();
     world.bad_image = "broken".to_owned();

@@ -26,7 +26,12 @@ const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Controls {
-    async fn propose(&self, actor: String, from: Option<pb::Caller>, what: What) -> Result<Reply, Status> {
+    pub(super) async fn propose(
+        &self,
+        actor: String,
+        from: Option<pb::Caller>,
+        what: What,
+    ) -> Result<Reply, Status> {
         let command = Command::from_actor(actor, caller(from), what);
         self.parts.proposer.propose(&command).await.map_err(|error| status::change(&error))
     }
@@ -69,6 +74,7 @@ impl Controls {
     pub(super) async fn start(
         &self,
         actor: String,
+        role: Role,
         request: pb::StartOperationRequest,
     ) -> Result<Response<pb::Started>, Status> {
         let state = self.read().await?;
@@ -92,6 +98,12 @@ impl Controls {
             && let Some(why) = replace_refusal(&state, &service, slot, confirm_lost, self.now(&state))
         {
             return Err(Status::failed_precondition(format!("{service}/{slot} is not replaced: {why}")));
+        }
+        if let OperationKind::Drill(drill) = &kind
+            && drill.takes_a_host()
+            && role != Role::Admin
+        {
+            return Err(Status::permission_denied("only an admin may take a whole host away"));
         }
         let what = What::StartOperation { service, kind, seen: None };
         let reply = self.propose(actor, request.caller, what).await?;

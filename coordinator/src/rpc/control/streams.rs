@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use muster_core::command::What;
 use muster_core::state::{Phase, State};
 use muster_core::view::events;
 use muster_model::ids::Slot;
 use muster_model::view::AuditView;
-use muster_proto::agents::LogRequest;
+use muster_proto::agents::{LogChunk, LogRequest};
 use muster_proto::control as pb;
 use muster_runtime::tasks::OnError;
 use tokio::sync::mpsc;
@@ -22,6 +23,16 @@ use crate::{group, status};
 const QUEUE: usize = 64;
 /// Lines of the past that may be asked for.
 const TAIL_MAX: u32 = 10_000;
+/// Words of a program's command line, and their bytes in all.
+const ARGV_MAX: usize = 64;
+const ARGV_LEN_MAX: usize = 4_096;
+/// Part of a command line that the audit log keeps, in characters.
+const AUDITED_LEN_MAX: usize = 200;
+/// Time for a program, unless told otherwise, and at most.
+const EXEC_MS: u32 = 5_000;
+const EXEC_MS_MAX: u32 = 8_000;
+/// Time for its answer after that.
+const EXEC_ANSWER: Duration = Duration::from_millis(1_500);
 /// Longest wait for the first chunk of a member's output.
 const FIRST: Duration = Duration::from_secs(10);
 
@@ -84,28 +95,66 @@ impl Controls {
         if !self.parts.consensus.watch_leadership().borrow().am_leader {
             return Err(status::not_leader(group::leader_endpoint(&self.parts.consensus).as_deref()));
         }
-        let state = self.read().await?;
-        let slot: Slot = request.slot.parse().map_err(|_| {
-            Status::invalid_argument(format!("slot: write SERVICE/NUMBER, not `{}`", request.slot))
-        })?;
-        let active = |phase: &Phase| *phase == Phase::Active;
-        let found = state.members.iter().find(|(_, m)| m.slot == slot && active(&m.phase));
-        let (id, member) = found.ok_or_else(|| Status::not_found(format!("there is no member in {slot}")))?;
-        let ask = LogRequest {
-            request: 0,
-            member: id.0,
-            tail: request.tail.min(TAIL_MAX),
-            follow: request.follow,
-            cancel: false,
-        };
-        let host = state.host_name(&member.host);
-        let (number, from) = self.parts.sessions.logs(&member.host, ask).ok_or_else(|| {
-            Status::unavailable(format!("the agent of {host} is not connected; on the host: docker logs"))
-        })?;
+        let tail = request.tail.min(TAIL_MAX);
+        let ask = LogRequest { tail, follow: request.follow, ..LogRequest::default() };
+        let (number, from) = self.ask_member(&request.slot, ask, "docker logs").await?;
         Ok(Response::new(self.pass_on(number, from)))
     }
 
-    fn pass_on(&self, number: u64, mut from: mpsc::Receiver<muster_proto::agents::LogChunk>) -> Lines {
+    /// Sends a request to the agent of a slot's member; `otherwise` is what to do on the host itself.
+    async fn ask_member(
+        &self,
+        slot: &str,
+        ask: LogRequest,
+        otherwise: &str,
+    ) -> Result<(u64, mpsc::Receiver<LogChunk>), Status> {
+        let state = self.read().await?;
+        let slot: Slot = slot
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("slot: write SERVICE/NUMBER, not `{slot}`")))?;
+        let active = |phase: &Phase| *phase == Phase::Active;
+        let found = state.members.iter().find(|(_, m)| m.slot == slot && active(&m.phase));
+        let (id, member) = found.ok_or_else(|| Status::not_found(format!("there is no member in {slot}")))?;
+        let host = state.host_name(&member.host);
+        let asked = self.parts.sessions.logs(&member.host, LogRequest { member: id.0, ..ask });
+        asked.ok_or_else(|| {
+            Status::unavailable(format!("the agent of {host} is not connected; on the host: {otherwise}"))
+        })
+    }
+
+    /// Runs a program inside a member; in the audit log before it begins.
+    pub(super) async fn run_inside(
+        &self,
+        actor: String,
+        request: pb::ExecRequest,
+    ) -> Result<Response<pb::ExecReply>, Status> {
+        if !self.parts.consensus.watch_leadership().borrow().am_leader {
+            return Err(status::not_leader(group::leader_endpoint(&self.parts.consensus).as_deref()));
+        }
+        let length: usize = request.argv.iter().map(String::len).sum();
+        if request.argv.is_empty() || request.argv.len() > ARGV_MAX || length > ARGV_LEN_MAX {
+            return Err(Status::invalid_argument(format!(
+                "argv: 1 to {ARGV_MAX} words of {ARGV_LEN_MAX} bytes in all"
+            )));
+        }
+        let timeout_ms = if request.timeout_ms == 0 { EXEC_MS } else { request.timeout_ms.min(EXEC_MS_MAX) };
+        let words: String = request.argv.join(" ").chars().take(AUDITED_LEN_MAX).collect();
+        let action = format!("exec in {}: {words}", request.slot);
+        self.propose(actor, None, What::Audit { action }).await?;
+        let ask = LogRequest { argv: request.argv, timeout_ms, ..LogRequest::default() };
+        let (number, mut from) = self.ask_member(&request.slot, ask, "docker exec").await?;
+        let limit = Duration::from_millis(u64::from(timeout_ms)) + EXEC_ANSWER;
+        let answer = tokio::time::timeout(limit, from.recv()).await;
+        self.parts.sessions.end_logs(number);
+        match answer {
+            Err(_) => Err(Status::deadline_exceeded("the agent sent nothing")),
+            Ok(None) => Err(Status::aborted("the agent went away; whether the program ended is not known")),
+            Ok(Some(chunk)) if !chunk.error.is_empty() => Err(Status::failed_precondition(chunk.error)),
+            Ok(Some(chunk)) => Ok(Response::new(pb::ExecReply { code: chunk.code, output: chunk.data })),
+        }
+    }
+
+    fn pass_on(&self, number: u64, mut from: mpsc::Receiver<LogChunk>) -> Lines {
         let (to, out) = mpsc::channel(QUEUE);
         let sessions = self.parts.sessions.clone();
         self.parts.tasks.spawn("logs", OnError::Log, async move {

@@ -123,6 +123,7 @@ fn running(member: &MemberPlan) -> MemberStatus {
         restarts: 0,
         restarts_done: 0,
         system_id: None,
+        refused: None,
         probes: Vec::new(),
     }
 }

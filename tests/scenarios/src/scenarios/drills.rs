@@ -5,14 +5,42 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::clock::wait;
 use crate::platform::Platform;
+use crate::run::Scenario;
 
 /// Longest time until a service is whole again after a drill.
 const WHOLE: Duration = Duration::from_secs(120);
 
+/// Drills by agents alone.
+pub const KILL_REPLICA: Scenario = Scenario {
+    name: "kill-replica",
+    what: "a replica's container killed: next to no gap",
+    runs: 5,
+    in_ci: false,
+    medians: &[("rto_ms", 2_500.0)],
+    act: kill_replica,
+};
+pub const FULL_OUTAGE: Scenario = Scenario {
+    name: "full-outage",
+    what: "all members killed at once and held back for 10 s: they come back by themselves with every acknowledged row",
+    runs: 3,
+    in_ci: false,
+    medians: &[],
+    act: full_outage,
+};
+pub const KILL_HOST_BY_AGENT: Scenario = Scenario {
+    name: "kill-host-agent",
+    what: "the primary's host lost by its own agent's hand, which is killed meanwhile, and given back",
+    runs: 3,
+    in_ci: false,
+    medians: &[("rto_ms", 25_000.0)],
+    act: kill_host_by_agent,
+};
+
 fn file(platform: &Platform, name: &str, body: &str) -> Result<String> {
     let service = &platform.settings.service;
-    let yaml = format!("drill: 1\nname: {name}\nservice: {service}\ntarget: leader\n{body}");
+    let yaml = format!("drill: 1\nname: {name}\nservice: {service}\n{body}");
     Ok(platform.write_spec(&format!("{name}.yaml"), &yaml)?.to_string_lossy().into_owned())
 }
 
@@ -80,4 +108,53 @@ pub fn kill_host(platform: &Platform) -> Result<Value> {
     // The undo command has booted the host when the drill's command returns: this is the time after that.
     samples["streams_again_s"] = json!(begin.elapsed().as_secs_f64());
     Ok(samples)
+}
+
+fn kill_replica(platform: &Platform) -> Result<Value> {
+    let body = "target: replica\nfault: kill-container\nwrites_per_second: 60\nwarmup: 12s\nobserve: 90s\nthresholds: { rto: 60s, lost: 0 }\n";
+    let file = file(platform, "kill-replica", body)?;
+    judge(&report(platform, &["--yes", "drill", "run", &file])?, 15_000, 500)
+}
+
+fn full_outage(platform: &Platform) -> Result<Value> {
+    let body = "fault: full-outage\nhold: 10s\nwrites_per_second: 60\nwarmup: 12s\nobserve: 180s\nthresholds: { lost: 0 }\n";
+    let file = file(platform, "full-outage", body)?;
+    judge(&report(platform, &["--yes", "drill", "run", &file])?, 90_000, 500)
+}
+
+/// The agent that did it is killed in the middle: its successor goes on with the fault and undoes it.
+fn kill_host_by_agent(platform: &Platform) -> Result<Value> {
+    let body = "fault: kill-host\nhold: 40s\nwrites_per_second: 40\nwarmup: 8s\nobserve: 180s\nthresholds: { lost: 0 }\n";
+    let file = file(platform, "kill-host-agent", body)?;
+    let (_, host) = platform.leader(platform.settings.service.as_str())?;
+    let killed = std::thread::scope(|scope| {
+        let killer = scope.spawn(|| kill_its_agent(platform, &host));
+        let report = report(platform, &["--yes", "drill", "run", &file]);
+        (report, killer.join())
+    });
+    let (report, killer) = killed;
+    let dark_s = killer.map_err(|_| anyhow::anyhow!("the thread that kills the agent panicked"))??;
+    let mut samples = judge(&report?, 60_000, 300)?;
+    samples["dark_s"] = json!(dark_s);
+    platform.wait_healthy(platform.settings.service.as_str(), WHOLE)?;
+    Ok(samples)
+}
+
+/// Waits until the host is down, kills its agent, and says how long the host was away.
+fn kill_its_agent(platform: &Platform, host: &muster_testbed::Host) -> Result<f64> {
+    let liveness = |wanted: bool| -> Result<()> {
+        let status = platform.status()?;
+        let row = status.hosts.iter().find(|h| h.name.as_str() == host.name()).context("no host")?;
+        let down = row.liveness == muster_model::view::Liveness::Down;
+        ensure!(down == wanted, "{:?}", row.liveness);
+        Ok(())
+    };
+    wait("the host down", Duration::from_secs(120), || liveness(true))?;
+    let begin = Instant::now();
+    host.unit_kill("muster-agent")?;
+    // Its unit starts it again at once.
+    wait("the host back", Duration::from_secs(90), || liveness(false))?;
+    let away = begin.elapsed().as_secs_f64();
+    ensure!(away > 15.0, "back after {away} s: the restarted agent did not go on with the fault");
+    Ok(away)
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use muster_model::ids::{MemberId, Name};
 use muster_model::observed::{MemberStatus, TaskOutcome};
-use muster_model::plan::{Rendered, Task};
+use muster_model::plan::{Guard, Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 use serde_json::{Map, Value, json};
@@ -139,6 +139,10 @@ impl Kind for Postgres {
         render::render(context)
     }
 
+    fn stop_guard(&self, context: &RenderContext<'_>) -> Option<Guard> {
+        release::stop_guard(context, &Settings::of(context.spec))
+    }
+
     fn interpret(&self, _spec: &ServiceSpec, status: &MemberStatus) -> Observed {
         observe::interpret(status)
     }
@@ -161,6 +165,11 @@ impl Kind for Postgres {
 
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
         decide::may_stop(service, &Settings::of(service.spec), member)
+    }
+
+    /// A Patroni that stood still can go on taking writes until its next look at the lock.
+    fn may_freeze(&self, _service: &ServiceFacts<'_>) -> Result<(), Wait> {
+        Err(Wait("Patroni is never frozen: what wakes up would still believe that it leads".to_owned()))
     }
 
     fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {

@@ -23,14 +23,7 @@ const SWITCHOVER_TIMEOUT_MS: u64 = 45_000;
 /// one has every acknowledged row. Without synchronous mode the record is not there, and the member is restarted in
 /// place.
 pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec {
-    let prefix = format!("/muster/{}/{}/", context.platform_id, context.service);
-    // The one on this host first: another host may be dark, and each try of it costs time.
-    let mut locks: Vec<_> = render::etcd_peers(context).collect();
-    locks.sort_by_key(|peer| (peer.host != context.me.host, peer.slot));
-    let endpoints: Vec<SocketAddr> = locks
-        .into_iter()
-        .map(|peer| SocketAddr::from((parts::address(peer, &settings.network), etcd::CLIENT_PORT)))
-        .collect();
+    let (endpoints, prefix) = lock_store(context, settings);
     let me = member_name(context.service, context.me.slot, context.me.member);
     let standby = |name: &str| {
         // `/` is written `~1` in a pointer.
@@ -60,6 +53,41 @@ pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec 
         timeout_ms: 3_000,
         hopeless_after: HOPELESS_AFTER,
     }
+}
+
+/// Where the lock is: members of etcd to try in turn, and the prefix of its keys.
+fn lock_store(context: &RenderContext<'_>, settings: &Settings) -> (Vec<SocketAddr>, String) {
+    // The one on this host first: another host may be dark, and each try of it costs time.
+    let mut locks: Vec<_> = render::etcd_peers(context).collect();
+    locks.sort_by_key(|peer| (peer.host != context.me.host, peer.slot));
+    let endpoints = locks
+        .into_iter()
+        .map(|peer| SocketAddr::from((parts::address(peer, &settings.network), etcd::CLIENT_PORT)))
+        .collect();
+    (endpoints, format!("/muster/{}/{}/", context.platform_id, context.service))
+}
+
+/// Holds while this member does not have the lock, somebody else has it, and, among three or more, another replica
+/// streams. Absent for a member that is alone.
+pub fn stop_guard(context: &RenderContext<'_>, settings: &Settings) -> Option<Guard> {
+    let names = |peer: &crate::kinds::Peer| member_name(context.service, peer.slot, peer.member);
+    let others: Vec<String> =
+        context.peers.iter().filter(|peer| peer.member != context.me.member).map(names).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let (endpoints, prefix) = lock_store(context, settings);
+    let leads = |name: &String| parts::equals("/leader", name);
+    let streams = |name: &String| parts::equals(format!("/members~1{name}/replication_state"), "streaming");
+    let mut accept = vec![Predicate::Any(others.iter().map(leads).collect())];
+    if others.len() > 1 {
+        accept.push(Predicate::Any(others.iter().map(streams).collect()));
+    }
+    Some(Guard {
+        name: "another member leads, and another one streams".to_owned(),
+        probe: Probe { timeout_ms: 2_000, ask: Ask::EtcdRange { endpoints, prefix } },
+        accept: Predicate::All(accept),
+    })
 }
 
 /// The task that moves the lock from one member to another, if the candidate is good at that moment.

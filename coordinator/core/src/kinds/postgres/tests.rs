@@ -336,6 +336,22 @@ fn the_lock_is_released_only_with_a_synchronous_standby_that_streams() {
 }
 
 #[test]
+fn a_member_is_stopped_only_while_another_leads_and_another_streams() {
+    let guard = postgres_ha(HA).stop_guard(0).unwrap();
+    let holds = |leader: &str, states: [&str; 2]| {
+        guard.accept.holds(&answer(json!({
+            "leader": leader,
+            "members/orders-2-5": {"state": "running", "replication_state": states[0]},
+            "members/orders-3-6": {"state": "running", "replication_state": states[1]},
+        })))
+    };
+    assert!(holds("orders-2-5", ["", "streaming"]));
+    assert!(!holds("orders-1-4", ["streaming", "streaming"]), "it leads");
+    assert!(!holds("orders-2-5", ["", "in archive recovery"]), "nobody else streams");
+    assert!(!guard.accept.holds(&answer(json!({}))), "nobody leads");
+}
+
+#[test]
 fn losses_are_computed_from_where_members_are() {
     let parts = parts();
     let it = service(&parts, trio());
