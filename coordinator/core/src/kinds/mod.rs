@@ -387,6 +387,11 @@ pub trait Kind: Sync {
         String::new()
     }
 
+    /// What the agent must see immediately before it stops a running member for a restart or a new container.
+    fn stop_guard(&self, _context: &RenderContext<'_>) -> Option<Guard> {
+        None
+    }
+
     /// What a member's state and probes mean.
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed;
 
