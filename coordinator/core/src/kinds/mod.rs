@@ -338,12 +338,7 @@ pub trait Kind: Sync {
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
 
     /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
-    fn may_become(
-        &self,
-        _name: &Name,
-        _present: &ServiceSpec,
-        _written: &ServiceSpec,
-    ) -> Result<(), Wait> {
+    fn may_become(&self, _name: &Name, _present: &ServiceSpec, _written: &ServiceSpec) -> Result<(), Wait> {
         Ok(())
     }
 
@@ -385,11 +380,6 @@ pub trait Kind: Sync {
     /// What of a rendered member must be the same in all of them, as a hash; empty = nothing.
     fn variant(&self, _rendered: &Rendered) -> String {
         String::new()
-    }
-
-    /// What the agent must see immediately before it stops a running member for a restart or a new container.
-    fn stop_guard(&self, _context: &RenderContext<'_>) -> Option<Guard> {
-        None
     }
 
     /// What a member's state and probes mean.
