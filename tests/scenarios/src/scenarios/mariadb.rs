@@ -371,7 +371,7 @@ fn cold_start(platform: &Platform) -> Result<Value> {
     let whole = begin.elapsed().as_secs_f64();
     let after = history(platform, &service)?;
     ensure!(before == after, "the history was {before}, is {after}");
-    let operations: Vec<OperationView> = platform.cli.json(&["op", "ls"])?;
+    let operations: Vec<OperationView> = platform.cli.json(&["op", "ls", "--all"])?;
     let name = &platform.settings.mariadb;
     let text = serde_json::to_string(&operations)?;
     ensure!(text.contains("cold-start") && text.contains(name.as_str()), "no cold start in {text}");
