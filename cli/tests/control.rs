@@ -3,7 +3,9 @@
 
 mod fake;
 
+use clap::Parser as _;
 use fake::{World, name, plan_reply};
+use muster_cli::args::Cli;
 use muster_cli::exit::Exit;
 use muster_model::ids::{LogIndex, OperationId, Revision};
 use muster_model::time::Timestamp;
@@ -300,8 +302,8 @@ async fn a_program_inside_a_member_prints_and_its_failure_is_ours() {
     let (exit, out, err) = world.run(&words).await;
     assert_eq!((exit, out.as_str()), (Exit::Error, "web/2 ls -l 2000\n"), "{err}");
     assert!(err.contains("exit code 3"), "{err}");
-    let (exit, ..) = world.run(&["exec", "web/2"]).await;
-    assert_eq!(exit, Exit::Usage);
+    let nothing = Cli::try_parse_from(["muster", "exec", "web/2"]).unwrap_err();
+    assert_eq!(nothing.kind(), clap::error::ErrorKind::MissingRequiredArgument);
 }
 
 #[tokio::test]

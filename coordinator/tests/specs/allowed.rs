@@ -32,7 +32,9 @@ const OPTIONAL: &str = "detection services mesh mesh.* networks.*.egress service
     services.*.files services.*.files.*.mode services.*.ports services.*.ports.*.protocol \
     services.*.ports.*.audience services.*.networks services.*.volumes services.*.replicas services.*.user \
     services.*.probe services.*.probe.every services.*.probe.timeout services.*.probe.http.path services.*.uses \
-    services.*.uses.*.user services.*.stop services.*.stop.*";
+    services.*.uses.*.user services.*.stop services.*.stop.* services.*.shards services.*.node_timeout services.*.hosts \
+    services.*.drives services.*.gcache services.*.buckets services.*.buckets.*.versioning services.*.users.*.access \
+    services.*.users.*.buckets";
 
 const FREE_TEXT: &str =
     "services.*.command.* services.*.probe.exec.argv.* services.*.files.*.content services.*.env.*";
@@ -50,7 +52,7 @@ pub const RULES: &[Rule] = &[
     valid(
         "empty",
         "services.*.command services.*.files services.*.ports services.*.volumes services.*.uses services.*.users \
-         services.*.databases services.*.place.hosts",
+         services.*.databases services.*.place.hosts services.*.buckets services.*.users.*.buckets",
         "list",
         "a list of nothing: the defaults",
     ),
@@ -105,6 +107,11 @@ pub const RULES: &[Rule] = &[
     ),
     valid("odd text", "services.*.parameters.*", "space before", "PostgreSQL skips the space"),
     elsewhere("missing|empty|unknown key", "networks networks.*", "told where the network is used"),
+    elsewhere(
+        "missing|empty",
+        "services.*.buckets services.*.buckets.*",
+        "told where a user's bucket is not there",
+    ),
     elsewhere(
         "missing|empty|unknown key",
         "services.*.users services.*",

@@ -205,23 +205,17 @@ pub fn items() {
 /// The environment is unusable.
 pub fn run(names: &[String], keep: bool) -> Result<bool> {
     let platform = Platform::from_env()?;
-    platform.testbed.down(false, false).context("clearing an earlier run")?;
     let wanted = |scenario: &&Scenario| {
         if names.is_empty() { scenario.in_ci } else { names.iter().any(|name| name == scenario.name) }
     };
     let (mut passed, mut failed) = (0, Vec::new());
-    for scenario in all().filter(wanted) {
-        println!("== {}: {}", scenario.name, scenario.what);
-        let begin = Instant::now();
-        match (scenario.act)(&platform) {
-            Ok(samples) => {
+    for table in TABLES.iter().filter(|table| table.scenarios.iter().any(|scenario| wanted(&scenario))) {
+        platform.testbed.down(false, false).context("clearing an earlier platform")?;
+        for scenario in table.scenarios.iter().filter(wanted) {
+            if attempt(&platform, scenario) {
                 passed += 1;
-                println!("   PASSED in {:.1} s {samples}", begin.elapsed().as_secs_f64());
-            }
-            Err(error) => {
+            } else {
                 failed.push(scenario.name);
-                println!("   FAILED after {:.1} s: {error:#}", begin.elapsed().as_secs_f64());
-                explain(&platform);
             }
         }
     }
@@ -233,6 +227,21 @@ pub fn run(names: &[String], keep: bool) -> Result<bool> {
     }
     println!("{passed} passed, {} failed, 0 skipped", failed.len());
     Ok(failed.is_empty() && passed > 0)
+}
+
+/// Acts once and says how it went.
+fn attempt(platform: &Platform, scenario: &Scenario) -> bool {
+    println!("== {}: {}", scenario.name, scenario.what);
+    let begin = Instant::now();
+    match (scenario.act)(platform) {
+        Ok(samples) => println!("   PASSED in {:.1} s {samples}", begin.elapsed().as_secs_f64()),
+        Err(error) => {
+            println!("   FAILED after {:.1} s: {error:#}", begin.elapsed().as_secs_f64());
+            explain(platform);
+            return false;
+        }
+    }
+    true
 }
 
 /// What a person would look at first after a failure.

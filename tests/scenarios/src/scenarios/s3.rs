@@ -101,9 +101,13 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// A platform with the service on it.
 pub fn prepare(platform: &Platform) -> Result<()> {
+    let name = name(platform);
+    if platform.status().is_ok_and(|status| status.services.iter().any(|s| s.name.as_str() != name)) {
+        platform.testbed.down(false, false)?;
+    }
     platform.up()?;
     platform.apply(&spec(platform, specs::S3_IMAGE))?;
-    platform.wait_healthy(name(platform), WHOLE).map(drop)
+    platform.wait_healthy(name, WHOLE).map(drop)
 }
 
 fn spec(platform: &Platform, image: &str) -> String {

@@ -237,12 +237,18 @@ fn read_users(
         let own: Option<Vec<String>> = user.get("buckets", "write a list of names of `buckets:`");
         let access: Option<Access> = user.get("access", "write readwrite, readonly or writeonly");
         let policy: Option<String> = user.get("policy", "write the name of one of `policies:`");
-        for bucket in own.iter().flatten().filter(|bucket| !all.contains(bucket)) {
-            user.problem(
-                "buckets",
-                format!("no bucket `{bucket}` in this service"),
-                "add it to `buckets:` first",
-            );
+        let mut named = BTreeSet::new();
+        for (index, bucket) in own.iter().flatten().enumerate() {
+            let place = format!("buckets.{index}");
+            if !all.contains(bucket) {
+                user.problem(
+                    &place,
+                    format!("no bucket `{bucket}` in this service"),
+                    "add it to `buckets:` first",
+                );
+            } else if !named.insert(bucket) {
+                user.problem(&place, format!("`{bucket}` is there twice"), "remove one of them");
+            }
         }
         if let Some(policy) = policy.as_ref().filter(|policy| !policies.contains_key(*policy)) {
             user.problem("policy", format!("no policy `{policy}`"), "add it to `policies:` first");
