@@ -49,7 +49,7 @@ pub enum ProcedureStep {
     Wait(String),
     /// It is done.
     Done(String),
-    /// It cannot be done now. Not tried again for ten minutes.
+    /// It cannot be done now. Not tried again for a minute.
     Failed(String),
     /// Only an operator can say how it goes on.
     NeedsOperator {

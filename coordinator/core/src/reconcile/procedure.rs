@@ -19,7 +19,7 @@ const ANSWER_SPAN: Millis = Millis::seconds(30);
 /// What was seen may be older than what was just done: the same procedure is not due again before this.
 const PAUSE: Millis = Millis::seconds(5);
 /// The same after one that failed or was cancelled.
-const PAUSE_FAILED: Millis = Millis::seconds(600);
+const PAUSE_FAILED: Millis = Millis::seconds(60);
 /// Answers kept of one procedure.
 const ANSWERS_KEPT: usize = 64;
 
