@@ -7,8 +7,9 @@ was_master() {
   awk '$3 ~ /myself/ && $3 ~ /master/ && NF > 8 { print $1 }' "$nodes" 2>/dev/null
 }
 
+# Only the log counts: with it switched on the server never reads a dump.rdb, which an earlier full copy may have left.
 has_data() {
-  [ -n "$(find /data -maxdepth 2 \( -name '*.rdb' -o -name '*.aof' \) -size +0 2>/dev/null | head -n 1)" ]
+  [ -n "$(find /data/appendonlydir -maxdepth 1 \( -name '*.rdb' -o -name '*.aof' \) -size +0 2>/dev/null | head -n 1)" ]
 }
 
 # Whether the others say that the id has no hash slots any more: then another member was elected in its place.
