@@ -19,6 +19,7 @@ mod procedure;
 mod redis;
 mod s3;
 mod settings;
+mod votes;
 mod writer;
 
 pub use procedure::{Procedure, ProcedureProgress, ProcedureStep};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_model::ids::{HostId, Name};
+use muster_model::ids::{HostId, MemberId, Name};
 use muster_model::network::{Audience, Protocol};
 use muster_model::observed::{Answer, ContainerState, MemberStatus};
 use muster_model::plan::{Ask, FileSpec, HttpAsk, Limits, OnChange, PortSpec, Predicate, Probe, ProbeSpec};
@@ -17,6 +17,12 @@ pub const MIB: u64 = 1 << 20;
 
 /// The smallest memory limit that is accepted.
 const MEMORY_MIN: u64 = 16 * MIB;
+
+/// What a member calls itself in its engine. Contains the member's number: one that was replaced and comes back late must
+/// never be taken for the new one in its slot, least of all by itself.
+pub fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
+    format!("{service}-{slot}-{member}")
+}
 
 /// Members that make a majority of `count`.
 pub const fn majority(count: usize) -> usize {

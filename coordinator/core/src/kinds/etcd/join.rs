@@ -9,7 +9,7 @@ use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, TaskKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::render::{PEER_PORT, member_name};
+use super::render::PEER_PORT;
 use super::{CLIENT_PORT, LEARNER};
 use crate::command::TaskDraft;
 use crate::kinds::{MemberFacts, Procedure, ProcedureStep, ServiceFacts, Wait, parts};
@@ -141,7 +141,7 @@ pub fn proceed(
 }
 
 fn title(service: &ServiceFacts<'_>, member: &MemberFacts) -> String {
-    member_name(service.name, member.slot, member.member)
+    parts::member_name(service.name, member.slot, member.member)
 }
 
 fn peer_url(member: &MemberFacts) -> Option<String> {

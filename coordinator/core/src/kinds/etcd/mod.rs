@@ -9,12 +9,12 @@ use muster_model::ids::{MemberId, Name};
 use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::Rendered;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
-use muster_model::view::{Health, HealthWord};
+use muster_model::view::Health;
 
 use super::settings::Fields;
 use super::{
     Kind, Layout, Observed, Problem, Procedure, ProcedureStep, RenderContext, ServiceFacts, Survivability,
-    UpdateStep, Wait, parts,
+    UpdateStep, Wait, parts, votes,
 };
 
 /// The image if the spec names none.
@@ -124,44 +124,19 @@ impl Kind for Etcd {
     /// All at once, but only when every address is known: the first start writes the member list for good. One that
     /// comes later only when the others know it.
     fn may_start(&self, service: &ServiceFacts<'_>, slot: u32) -> Result<(), Wait> {
-        let placed = service.members.len();
         let stranger = |m: &&super::MemberFacts| m.slot == slot && join::is_stranger(service, m);
         if service.formed && service.members.iter().any(|m| stranger(&m)) {
             return Err(Wait(format!("the other members of {} do not know it yet", service.name)));
         }
-        if service.formed || placed >= service.slots as usize {
-            return Ok(());
-        }
-        Err(Wait(format!("{placed} of {} members of {} are placed", service.slots, service.name)))
+        votes::all_placed(service)
     }
 
     fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
-        service.members.iter().filter(|m| parts::is_ready(m)).count()
-            >= parts::majority(service.slots as usize)
+        votes::has_majority(service)
     }
 
     fn health(&self, service: &ServiceFacts<'_>) -> Health {
-        let slots = service.slots as usize;
-        let need = parts::majority(slots);
-        let seen = service.members.iter().filter(|m| m.seen.is_some()).count();
-        let ready = service.members.iter().filter(|m| parts::is_ready(m)).count();
-        let mut reasons: Vec<String> = service
-            .members
-            .iter()
-            .filter(|m| !parts::is_ready(m))
-            .map(|m| parts::why_not_ready(service, m))
-            .collect();
-        if service.members.len() < slots {
-            reasons.push(format!("{} of {slots} members are placed", service.members.len()));
-        }
-        let word = match ready {
-            _ if ready >= slots => HealthWord::Healthy,
-            _ if seen < need => HealthWord::Unknown,
-            _ if ready < need => HealthWord::Down,
-            _ if ready == need => HealthWord::Critical,
-            _ => HealthWord::Degraded,
-        };
-        parts::health(word, reasons)
+        votes::health(service)
     }
 
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
@@ -208,16 +183,6 @@ impl Kind for Etcd {
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
-        let need = parts::majority(service.slots as usize);
-        let mut result = Survivability::default();
-        for (host, left) in parts::left_without_host(service.members.iter()) {
-            if left < need {
-                result.stops_writes.insert(
-                    host,
-                    format!("{left} of {} members of {} are left", service.slots, service.name),
-                );
-            }
-        }
-        result
+        votes::survivability(service)
     }
 }

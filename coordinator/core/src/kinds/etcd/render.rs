@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use muster_model::ids::{MemberId, Name};
 use muster_model::network::Audience;
 use muster_model::plan::{Ask, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec};
 
@@ -16,11 +15,6 @@ const USER: UserIds = UserIds { uid: 2379, gid: 2379 };
 
 pub const LIMITS: Limits =
     Limits { memory_bytes: 256 * parts::MIB, cpu_millis: 0, pids: 200, shm_bytes: 16 * parts::MIB };
-
-/// What a member calls itself: never used again, so that a late ghost of a replaced member is nobody.
-pub fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
-    format!("{service}-{slot}-{member}")
-}
 
 pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
     let post = |path: &str, body: &str| {
@@ -54,7 +48,7 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
 }
 
 fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
-    let name = |peer: &Peer| member_name(context.service, peer.slot, peer.member);
+    let name = |peer: &Peer| parts::member_name(context.service, peer.slot, peer.member);
     let address = |peer: &Peer| parts::address(peer, &settings.network);
     let cluster: Vec<String> = context
         .peers

@@ -35,12 +35,6 @@ const PROXIES: u32 = 2;
 const HISTORY: &str = "history";
 const SWITCHOVER_TIMEOUT_MS: u64 = 15_000;
 
-/// What a member calls itself in Galera. Contains the member's number: a replaced member that comes back late is
-/// another one.
-fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
-    format!("{service}-{slot}-{member}")
-}
-
 /// The kind `mariadb`.
 pub struct Mariadb;
 
@@ -178,7 +172,7 @@ impl Kind for Mariadb {
     fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
         let network = Settings::of(spec).network;
         let server = |peer: &Peer| Server {
-            name: member_name(name, peer.slot, peer.member),
+            name: parts::member_name(name, peer.slot, peer.member),
             address: parts::address(peer, &network),
             port: PORT,
             check_port: Some(CHECK_PORT),

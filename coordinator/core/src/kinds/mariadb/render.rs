@@ -12,7 +12,7 @@ use muster_model::spec::Detection;
 use serde_json::{Map, Value, json};
 
 use super::settings::{Mode, Settings};
-use super::{CHECK_PORT, PORT, member_name};
+use super::{CHECK_PORT, PORT};
 use crate::kinds::{RenderContext, parts};
 
 const TEMPLATE: &str = include_str!("mariadb.cnf");
@@ -74,11 +74,11 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
 }
 
 fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
-    let me = member_name(context.service, context.me.slot, context.me.member);
+    let me = parts::member_name(context.service, context.me.slot, context.me.member);
     let ha = settings.mode == Mode::Ha;
     let mut peers = Map::new();
     for peer in context.peers.iter().filter(|_| ha) {
-        let name = member_name(context.service, peer.slot, peer.member);
+        let name = parts::member_name(context.service, peer.slot, peer.member);
         peers.insert(name, json!(parts::address(peer, &settings.network)));
     }
     let member = json!({

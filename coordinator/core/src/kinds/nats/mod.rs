@@ -11,12 +11,12 @@ use muster_model::ids::{MemberId, Name};
 use muster_model::observed::MemberStatus;
 use muster_model::plan::Rendered;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
-use muster_model::view::{Health, HealthWord};
+use muster_model::view::Health;
 
 use self::settings::Settings;
 use super::{
     Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed, ServiceFacts, Survivability,
-    UpdateStep, Wait, parts,
+    UpdateStep, Wait, parts, votes,
 };
 
 /// The kind `nats`.
@@ -69,7 +69,7 @@ impl Kind for Nats {
             return seen;
         }
         let streams = parts::answer_json(status, "streams").unwrap_or_default();
-        let me = render::member_name(&status.slot.service, status.slot.index, status.member);
+        let me = parts::member_name(&status.slot.service, status.slot.index, status.member);
         let leader = streams.pointer("/meta_cluster/leader").and_then(|leader| leader.as_str());
         seen.role = leader.map(|leader| if leader == me { "leader" } else { "follower" }.to_owned());
         let health = parts::answer(status, "health");
@@ -85,33 +85,15 @@ impl Kind for Nats {
 
     /// All at once, when every address is known.
     fn may_start(&self, service: &ServiceFacts<'_>, _slot: u32) -> Result<(), Wait> {
-        let placed = service.members.len();
-        if service.formed || placed >= service.slots as usize {
-            return Ok(());
-        }
-        Err(Wait(format!("{placed} of {} members of {} are placed", service.slots, service.name)))
+        votes::all_placed(service)
     }
 
     fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
-        ready(service) >= parts::majority(service.slots as usize)
+        votes::has_majority(service)
     }
 
     fn health(&self, service: &ServiceFacts<'_>) -> Health {
-        let slots = service.slots as usize;
-        let need = parts::majority(slots);
-        let waiting = service.members.iter().filter(|m| !parts::is_ready(m));
-        let mut reasons: Vec<String> = waiting.map(|m| parts::why_not_ready(service, m)).collect();
-        if service.members.len() < slots {
-            reasons.push(format!("{} of {slots} members are placed", service.members.len()));
-        }
-        let word = match ready(service) {
-            ready if ready >= slots => HealthWord::Healthy,
-            _ if service.members.iter().filter(|m| m.seen.is_some()).count() < need => HealthWord::Unknown,
-            ready if ready < need => HealthWord::Down,
-            ready if ready == need => HealthWord::Critical,
-            _ => HealthWord::Degraded,
-        };
-        parts::health(word, reasons)
+        votes::health(service)
     }
 
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
@@ -123,23 +105,9 @@ impl Kind for Nats {
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
-        let need = parts::majority(service.slots as usize);
-        let mut result = Survivability {
-            may_lose:
-                "messages outside of streams, and streams with one replica when their server's disk is lost"
-                    .to_owned(),
-            ..Survivability::default()
-        };
-        for (host, left) in
-            parts::left_without_host(service.members.iter()).into_iter().filter(|(_, l)| *l < need)
-        {
-            let why = format!("{left} of {} members of {} are left", service.slots, service.name);
-            result.stops_writes.insert(host.clone(), why.clone());
-            if left == 0 {
-                result.stops_reads.insert(host, why);
-            }
-        }
-        result
+        let may_lose =
+            "messages outside of streams, and streams with one replica when their server's disk is lost";
+        Survivability { may_lose: may_lose.to_owned(), ..votes::survivability(service) }
     }
 
     fn endpoints(
@@ -163,8 +131,4 @@ impl Kind for Nats {
         let servers: Vec<String> = peers.iter().map(server).collect();
         vec![Endpoint { role: "write".to_owned(), url: servers.join(",") }]
     }
-}
-
-fn ready(service: &ServiceFacts<'_>) -> usize {
-    service.members.iter().filter(|member| parts::is_ready(member)).count()
 }

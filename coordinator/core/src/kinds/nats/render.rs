@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_model::ids::{MemberId, Name};
+use muster_model::ids::Name;
 use muster_model::network::Audience;
 use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec};
 
@@ -25,11 +25,6 @@ pub const LIMITS: Limits =
 /// Full name of a secret of the service.
 pub fn secret(service: &Name, what: &str) -> String {
     format!("{service}/{what}")
-}
-
-/// What a server calls itself; a replaced one that comes back late is somebody else.
-pub fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
-    format!("{service}-{slot}-{member}")
 }
 
 pub fn render(context: &RenderContext<'_>) -> Rendered {
@@ -80,7 +75,7 @@ fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
     let users: Vec<String> = settings.users.iter().map(user).collect();
     let memory = parts::limits(context.spec, &LIMITS).memory_bytes / 4;
     TEMPLATE
-        .replace("@NAME@", &member_name(service, context.me.slot, context.me.member))
+        .replace("@NAME@", &parts::member_name(service, context.me.slot, context.me.member))
         .replace("@SERVICE@", service.as_str())
         .replace("@CLIENT_PORT@", &CLIENT_PORT.to_string())
         .replace("@MONITOR_PORT@", &MONITOR_PORT.to_string())

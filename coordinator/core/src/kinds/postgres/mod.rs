@@ -36,12 +36,6 @@ const WRITE_PORT: u16 = 5000;
 const READ_PORT: u16 = 5001;
 const PROXIES: u32 = 2;
 
-/// What a member calls itself in Patroni. Contains the member's number: a replaced member that comes back late
-/// must never be taken for the new one in its slot, least of all by itself when it looks at the lock.
-pub fn member_name(service: &Name, slot: u32, member: MemberId) -> String {
-    format!("{service}-{slot}-{member}")
-}
-
 /// The kind `postgres`.
 pub struct Postgres;
 
@@ -207,7 +201,7 @@ impl Kind for Postgres {
     fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
         let network = Settings::of(spec).network;
         let server = |peer: &Peer| Server {
-            name: member_name(name, peer.slot, peer.member),
+            name: parts::member_name(name, peer.slot, peer.member),
             address: parts::address(peer, &network),
             port: PORT,
             check_port: Some(REST_PORT),

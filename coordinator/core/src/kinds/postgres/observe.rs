@@ -3,7 +3,6 @@
 use muster_model::observed::MemberStatus;
 use serde_json::Value;
 
-use super::member_name;
 use crate::kinds::{Observed, parts};
 
 /// Holds the lock and takes writes.
@@ -81,7 +80,7 @@ fn beats(answer: &muster_model::observed::Answer) -> bool {
 
 /// How far this member is behind, as the cluster's own view says; the name is the only link to it.
 fn lag(status: &MemberStatus) -> Option<u64> {
-    let me = member_name(&status.slot.service, status.slot.index, status.member);
+    let me = parts::member_name(&status.slot.service, status.slot.index, status.member);
     let cluster = parts::answer_json(status, "cluster")?;
     let members = cluster["members"].as_array()?;
     members.iter().find(|member| member["name"] == me.as_str())?["lag"].as_u64()

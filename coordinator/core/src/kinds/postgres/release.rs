@@ -7,7 +7,7 @@ use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, ReleaseSpec, Task, T
 use serde_json::{Value, json};
 
 use super::settings::Settings;
-use super::{REST_PORT, member_name, render};
+use super::{REST_PORT, render};
 use crate::kinds::{RenderContext, etcd, parts};
 
 /// Largest lag of a candidate, in bytes.
@@ -24,7 +24,7 @@ const SWITCHOVER_TIMEOUT_MS: u64 = 45_000;
 /// place.
 pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec {
     let (endpoints, prefix) = lock_store(context, settings);
-    let me = member_name(context.service, context.me.slot, context.me.member);
+    let me = parts::member_name(context.service, context.me.slot, context.me.member);
     let standby = |name: &str| {
         // `/` is written `~1` in a pointer.
         let member = format!("/members~1{name}");
@@ -39,7 +39,9 @@ pub fn release(context: &RenderContext<'_>, settings: &Settings) -> ReleaseSpec 
         parts::equals("/leader", &me),
         parts::equals("/sync/leader", &me),
         Predicate::Any(
-            others.map(|peer| standby(&member_name(context.service, peer.slot, peer.member))).collect(),
+            others
+                .map(|peer| standby(&parts::member_name(context.service, peer.slot, peer.member)))
+                .collect(),
         ),
     ]);
     let ask = Ask::EtcdRange { endpoints: endpoints.clone(), prefix: prefix.clone() };
@@ -70,7 +72,7 @@ fn lock_store(context: &RenderContext<'_>, settings: &Settings) -> (Vec<SocketAd
 /// Holds while this member does not have the lock, somebody else has it, and, among three or more, another replica
 /// streams. Absent for a member that is alone.
 pub fn stop_guard(context: &RenderContext<'_>, settings: &Settings) -> Option<Guard> {
-    let names = |peer: &crate::kinds::Peer| member_name(context.service, peer.slot, peer.member);
+    let names = |peer: &crate::kinds::Peer| parts::member_name(context.service, peer.slot, peer.member);
     let others: Vec<String> =
         context.peers.iter().filter(|peer| peer.member != context.me.member).map(names).collect();
     if others.is_empty() {
@@ -92,8 +94,8 @@ pub fn stop_guard(context: &RenderContext<'_>, settings: &Settings) -> Option<Gu
 
 /// The task that moves the lock from one member to another, if the candidate is good at that moment.
 pub fn switchover(service: &Name, settings: &Settings, from: (u32, MemberId), to: (u32, MemberId)) -> Task {
-    let leader = member_name(service, from.0, from.1);
-    let candidate = member_name(service, to.0, to.1);
+    let leader = parts::member_name(service, from.0, from.1);
+    let candidate = parts::member_name(service, to.0, to.1);
     let role = if settings.synchronous { "sync_standby" } else { "replica" };
     let member = |parts: Vec<Predicate>| Predicate::Count {
         pointer: "/members".to_owned(),

@@ -12,7 +12,7 @@ use muster_model::spec::{Detection, ServiceSpec};
 use serde_json::{Value, json};
 
 use super::settings::Settings;
-use super::{PORT, REST_PORT, member_name, release};
+use super::{PORT, REST_PORT, release};
 use crate::kinds::{Peer, RenderContext, etcd, parts};
 
 const TEMPLATE: &str = include_str!("patroni.yml");
@@ -176,7 +176,7 @@ fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
         .collect();
     let me = context.me;
     TEMPLATE
-        .replace("@NAME@", &member_name(context.service, me.slot, me.member))
+        .replace("@NAME@", &parts::member_name(context.service, me.slot, me.member))
         .replace("@SERVICE@", context.service.as_str())
         .replace("@PLATFORM@", context.platform_id)
         .replace("@ADDRESS@", &parts::address(me, &settings.network).to_string())

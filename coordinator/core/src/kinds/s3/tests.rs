@@ -73,7 +73,7 @@ fn layouts_that_do_not_keep_writes_are_refused() {
     refused(r#"{"kind":"s3","hosts":3,"drives":2,"parity":1}"#, "parity");
     refused(r#"{"kind":"s3","mode":"single","drives":2}"#, "drives");
     refused(r#"{"kind":"s3","buckets":[{"name":"Photos"}]}"#, "buckets.0.name");
-    refused(r#"{"kind":"s3","users":[{"name":"web","buckets":["none"]}]}"#, "users.0.buckets");
+    refused(r#"{"kind":"s3","users":[{"name":"web","buckets":["none"]}]}"#, "users.0.buckets.0");
     refused(r#"{"kind":"s3","users":[{"name":"web","policy":"none"}]}"#, "users.0.policy");
     refused(r#"{"kind":"s3","image":"no image"}"#, "image");
     assert_eq!(problems(RICH, &[]), []);
