@@ -276,7 +276,9 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
         let result = (scenario.act)(&platform);
         let (samples, verdict) = match &result {
             Ok(samples) => (samples.clone(), "ok".to_owned()),
-            Err(error) => (json!({}), format!("wrong: {error:#}")),
+            Err(error) => {
+                (json!({}), format!("wrong: {}", without_folders(&platform, &format!("{error:#}"))))
+            }
         };
         wrong += u32::from(result.is_err());
         println!("{item} run {run} of {runs}: {verdict} {samples}");
@@ -291,6 +293,14 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
     let late = scenario.medians.iter().filter(|(key, most)| !median_holds(&all, key, *most)).count();
     println!("{} passed, {} failed, 0 skipped", runs - wrong, wrong as usize + late);
     Ok(wrong == 0 && late == 0 && runs > 0)
+}
+
+/// The tally is committed: it says nothing about where things lie on the machine that ran it.
+fn without_folders(platform: &Platform, text: &str) -> String {
+    let config = platform.testbed.config();
+    [&config.dir, &config.bin_dir]
+        .iter()
+        .fold(text.to_owned(), |text, folder| text.replace(&format!("{}/", folder.display()), ""))
 }
 
 /// Prints the median of a sample over all runs and compares it with the bar. No sample at all is a failure.
