@@ -308,8 +308,13 @@ fn placement(state: &State, after: &State, view: &mut PlanView, now: Timestamp) 
         }
         let filled = after.members_of(name);
         let empty = layout.indexes().into_iter().find(|slot| !filled.contains_key(slot));
-        let why = empty.and_then(|slot| choose(after, name, &layout, slot).err());
-        let why = why.map(|why| why.to_string()).unwrap_or_default();
+        let Some(Err(why)) = empty.map(|slot| choose(after, name, &layout, slot)) else {
+            // There is a host for it; its kind lets members in one after the other.
+            let rest = wanted - placed(after);
+            view.placement
+                .push(format!("{name}: {rest} more, one after the other, each once the others serve"));
+            continue;
+        };
         let line = format!("{name}: {} of {wanted} members can be placed: {why}", placed(after));
         let known = state.services.get(name).is_some_and(|s| s.spec == service.spec);
         view.placement.push(line.clone());
