@@ -11,19 +11,30 @@ const LINE_SHOWN: usize = 160;
 /// All mistakes, in the order given.
 #[must_use]
 pub fn render(file: &SpecFile, found: &[Diagnostic], paint: Paint) -> String {
+    all(file, found, ("error:", "mistake"), paint)
+}
+
+/// What a plan refuses, in the order given.
+#[must_use]
+pub fn refused(file: &SpecFile, found: &[Diagnostic], paint: Paint) -> String {
+    all(file, found, ("refused:", "refusal"), paint)
+}
+
+fn all(file: &SpecFile, found: &[Diagnostic], (heading, noun): (&str, &str), paint: Paint) -> String {
     let lines: Vec<&str> = file.text.lines().collect();
-    let mut text: String = found.iter().map(|one| render_one(file, &lines, one, paint) + "\n").collect();
+    let mut text: String =
+        found.iter().map(|one| render_one(file, &lines, one, heading, paint) + "\n").collect();
     let count = found.len();
     let plural = if count == 1 { "" } else { "s" };
-    text.push_str(&format!("{}: {count} mistake{plural}, nothing was changed", file.name));
+    text.push_str(&format!("{}: {count} {noun}{plural}, nothing was changed", file.name));
     text
 }
 
-fn render_one(file: &SpecFile, lines: &[&str], found: &Diagnostic, paint: Paint) -> String {
+fn render_one(file: &SpecFile, lines: &[&str], found: &Diagnostic, heading: &str, paint: Paint) -> String {
     let column = file.column(found.line, found.column);
     let number = found.line.to_string();
     let bar = paint.tone(Tone::Dim, &format!("{} |", " ".repeat(number.len())));
-    let mut text = format!("{} {}\n", paint.tone(Tone::Bad, "error:"), clean(&found.message));
+    let mut text = format!("{} {}\n", paint.tone(Tone::Bad, heading), clean(&found.message));
     let place = format!("{}-->", " ".repeat(number.len()));
     text += &format!("{} {}:{}:{}\n", paint.tone(Tone::Dim, &place), file.name, found.line, column);
     let index = usize::try_from(found.line).unwrap_or(usize::MAX).checked_sub(1);

@@ -10,8 +10,8 @@ use muster_cli::exit::Exit;
 use muster_model::ids::{LogIndex, OperationId, Revision};
 use muster_model::time::Timestamp;
 use muster_model::view::{
-    ChangeView, CoordinatorView, EventView, Health, HealthWord, OperationState, OperationView, PlanView,
-    PlatformView, ServiceView,
+    ChangeView, CoordinatorView, Diagnostic, EventView, Health, HealthWord, OperationState, OperationView,
+    PlanView, PlatformView, ServiceView,
 };
 use muster_proto::control::PlanReply;
 use serde_json::{Value, json};
@@ -29,6 +29,12 @@ fn plan() -> PlanView {
         warnings: Vec::new(),
         refusals: Vec::new(),
     }
+}
+
+/// At the line `services:`.
+fn refusal(message: &str, help: &str) -> Diagnostic {
+    let (message, help) = (message.to_owned(), help.to_owned());
+    Diagnostic { line: 3, column: 1, path: "services".to_owned(), message, help }
 }
 
 fn status(at: u64, word: HealthWord, operations: Vec<OperationView>) -> PlatformView {
@@ -96,11 +102,19 @@ async fn plan_tells_by_its_code_whether_something_changes() {
     world.script().plan = Some(plan_reply(&PlanView { changes: vec![], ..plan() }, 0));
     assert_eq!(world.run(&["plan", &file]).await.0, Exit::Ok);
 
-    let refusals = vec!["pg-main is missing: muster service remove pg-main --keep-data".to_owned()];
+    let refusals = vec![refusal("pg-main is missing", "muster service remove pg-main --keep-data")];
     world.script().plan = Some(plan_reply(&PlanView { refusals, ..plan() }, 0));
     let (exit, _, err) = world.run(&["plan", &file]).await;
     assert_eq!(exit, Exit::Refused);
-    assert!(err.contains("muster service remove pg-main --keep-data"), "{err}");
+    assert!(
+        err.starts_with("refused: pg-main is missing\n") && err.contains(&format!("{file}:3:1\n")),
+        "{err}"
+    );
+    assert!(
+        err.contains("3 | services:") && err.contains("help: muster service remove pg-main --keep-data"),
+        "{err}"
+    );
+    assert!(err.contains("1 refusal, nothing was changed"), "{err}");
 
     let diagnostics = json!([{"line": 6, "column": 5, "path": "services.web.image", "message": "no such image", "help": "load it"}]);
     let reply = PlanReply { diagnostics: diagnostics.to_string().into(), ..PlanReply::default() };
@@ -158,7 +172,7 @@ async fn somebody_elses_change_and_a_gate_stop_an_apply() {
     assert_eq!(exit, Exit::Error);
     assert!(err.contains("somebody changed the platform since; run `muster plan` again"), "{err}");
 
-    let refusals = vec!["say what becomes of pg-main".to_owned()];
+    let refusals = vec![refusal("pg-main is missing", "say what becomes of pg-main")];
     world.script().apply = [Ok(plan_reply(&PlanView { refusals, ..plan() }, 0))].into();
     let (exit, _, err) = world.run(&["apply", &file, "--at", "811"]).await;
     assert_eq!((exit, err.contains("say what becomes of pg-main")), (Exit::Refused, true), "{err}");

@@ -11,11 +11,11 @@ use muster_spec::{Parsed, Places, nearest, parse};
 /// Most mistakes that are told at once; the others show when these are corrected.
 const MISTAKES_MAX: usize = 100;
 
-/// The spec of a file, or everything that is wrong with it, in the order of the file.
+/// The spec of a file with the places of its fields, or everything that is wrong with it, in the order of the file.
 ///
 /// # Errors
 /// At least one diagnostic.
-pub fn judge(yaml: &str) -> Result<PlatformSpec, Vec<Diagnostic>> {
+pub fn judge(yaml: &str) -> Result<Parsed, Vec<Diagnostic>> {
     let Parsed { spec, places } = parse(yaml)?;
     let mut found = Vec::new();
     for (name, service) in &spec.services {
@@ -32,7 +32,7 @@ pub fn judge(yaml: &str) -> Result<PlatformSpec, Vec<Diagnostic>> {
         clashes(&spec, &places, &mut found);
     }
     if found.is_empty() {
-        return Ok(spec);
+        return Ok(Parsed { spec, places });
     }
     found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     found.truncate(MISTAKES_MAX);

@@ -36,7 +36,7 @@ pub async fn run(app: &App, args: &ApplyArgs) -> Result<Exit> {
         if console.is_json() {
             console.json(&json!({ "index": 0, "plan": plan }))?;
         }
-        return Err(refused(&plan));
+        return Err(refused(&app.console, &file, &plan));
     }
     if !plan.changes.is_empty() && args.at.is_none() {
         confirm(console, app.globals.yes, Care::Disruptive, "Apply this plan?", "pass --at INDEX or --yes")?;
@@ -56,7 +56,7 @@ async fn apply(app: &App, client: &Client, file: &SpecFile, at: LogIndex) -> Res
     let reply = client.call(PATIENCE, async |mut control| control.apply(request.clone()).await).await?;
     let plan = judge(&app.console, file, &reply)?;
     if reply.index == 0 || !plan.refusals.is_empty() {
-        return Err(refused(&plan));
+        return Err(refused(&app.console, file, &plan));
     }
     Ok((LogIndex(reply.index), plan))
 }

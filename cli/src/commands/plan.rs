@@ -22,7 +22,7 @@ pub async fn run(app: &App, path: &str) -> Result<Exit> {
         app.console.say(pages::plan(&plan, app.console.paint))?;
     }
     if !plan.refusals.is_empty() {
-        return Err(refused(&plan));
+        return Err(refused(&app.console, &file, &plan));
     }
     if plan.changes.is_empty() {
         return Ok(Exit::Ok);
@@ -65,7 +65,6 @@ pub fn judge(console: &Console, file: &SpecFile, reply: &PlanReply) -> Result<Pl
 }
 
 /// A plan that must not be applied as it is.
-pub fn refused(plan: &PlanView) -> anyhow::Error {
-    let message = format!("refused, nothing was changed:\n  {}", plan.refusals.join("\n  "));
-    Failure::new(Exit::Refused, message).into()
+pub fn refused(console: &Console, file: &SpecFile, plan: &PlanView) -> anyhow::Error {
+    Failure::new(Exit::Refused, diagnostics::refused(file, &plan.refusals, console.err_paint)).into()
 }

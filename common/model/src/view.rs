@@ -242,8 +242,8 @@ pub struct PlanView {
     pub survivability: Vec<String>,
     /// What an operator should think about.
     pub warnings: Vec<String>,
-    /// What must be decided first; an apply is refused (exit 3) while there are any.
-    pub refusals: Vec<String>,
+    /// What must be decided first, each at its field; an apply is refused (exit 3) while there are any.
+    pub refusals: Vec<Diagnostic>,
 }
 
 /// One line of a plan.

@@ -3,27 +3,29 @@
 use std::sync::Arc;
 
 use muster_model::ids::{LogIndex, Name};
-use muster_model::spec::{FailureDomain, PlatformSpec, ServiceSpec};
+use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
 use muster_model::view::{ChangeView, CoordinatorView, PlanView};
+use muster_spec::Places;
 use serde_json::Value;
 
 use crate::apply::apply;
 use crate::command::{Command, LogMeta, What};
-use crate::facts::{kind_of, layout_of, needed_secrets};
+use crate::facts::{layout_of, needed_secrets};
 use crate::reconcile::{self, Reconciler};
 use crate::scheduler::{choose, not_allowed};
-use crate::state::{Liveness, Service, State};
-use crate::survive;
+use crate::state::{Liveness, State};
+use crate::{refusals, survive};
 
 /// Rounds after which the trial stops; each fills or renders what the one before made possible.
 const ROUNDS_MAX: usize = 20;
 
-/// Judges a spec that has been validated.
+/// Judges a spec that has been validated; `places` says where its fields stand in the file.
 #[must_use]
 pub fn plan(
     state: &State,
     spec: &Arc<PlatformSpec>,
+    places: &Places,
     now: Timestamp,
     coordinators: &[CoordinatorView],
 ) -> PlanView {
@@ -34,7 +36,7 @@ pub fn plan(
         placement: Vec::new(),
         survivability: Vec::new(),
         warnings: Vec::new(),
-        refusals: refusals(state, spec),
+        refusals: refusals::before(state, spec, places),
     };
     if !view.refusals.is_empty() {
         view.changes = changes(state, state, spec);
@@ -42,9 +44,10 @@ pub fn plan(
     }
     let after = trial(state, spec, now);
     view.changes = changes(state, &after, spec);
-    placement(state, &after, &mut view, now);
+    placement(state, &after, (spec, places), &mut view, now);
     view.survivability = survive::lines(&after, now, coordinators);
-    demands(&after, spec, &mut view, now);
+    view.refusals.extend(refusals::demands(&after, spec, places, now));
+    view.refusals.sort_by_key(|one| (one.line, one.column));
     paper_only(&after, spec, &mut view);
     excluded(&after, spec, &mut view);
     taken_back(state, spec, &mut view);
@@ -85,103 +88,6 @@ fn settle(copy: &mut State, now: Timestamp) {
 fn step(copy: &mut State, what: What, now: Timestamp) -> Result<(), crate::command::Rejected> {
     let meta = LogMeta { index: copy.index.next(), at: now };
     apply(copy, &Command::internal(what), meta).map(|_| ())
-}
-
-/// What must be decided before: each line says how.
-fn refusals(state: &State, spec: &PlatformSpec) -> Vec<String> {
-    let Some(platform) = &state.platform else { return vec!["the platform is not initialised".to_owned()] };
-    let mut refusals = Vec::new();
-    if spec.platform != platform.name {
-        refusals.push(format!("the spec is for platform `{}`, this is `{}`", spec.platform, platform.name));
-    }
-    for (name, service) in &state.services {
-        let own = service.parent.is_none() && service.internal.is_none();
-        match spec.services.get(name) {
-            None if own && service.removing.is_none() => {
-                let renamed = spec.services.iter().find(|(_, s)| s.renamed_from.as_ref() == Some(name));
-                refusals.push(match renamed {
-                    Some((new, _)) => format!(
-                        "service `{name}` cannot be renamed to `{new}` while it has members: keep its name, or say \
-                         `muster service remove {name} --keep-data|--destroy-data` first"
-                    ),
-                    None => format!(
-                        "service `{name}` is not in the spec; absence never deletes: say `muster service remove \
-                         {name} --keep-data` or `--destroy-data`, or write it again"
-                    ),
-                });
-            }
-            None => {}
-            Some(_) if !own => refusals.push(format!(
-                "the name `{name}` is taken by a service that belongs to another one: choose another name"
-            )),
-            Some(_) if service.removing.is_some() => {
-                refusals.push(format!("service `{name}` is still being removed: wait, see `muster op ls`"));
-            }
-            Some(written) if written.kind != service.spec.kind => refusals.push(format!(
-                "service `{name}` is of kind `{}` and cannot become `{}`: remove it first, or choose another name",
-                service.spec.kind, written.kind
-            )),
-            Some(written) => {
-                refusals.extend(networks_of(state, name, written));
-                refusals.extend(change_of(state, name, service, written));
-            }
-        }
-    }
-    refusals.extend(subnets(state, platform.spec.as_ref(), spec));
-    refusals.extend(children(spec));
-    refusals
-}
-
-/// A member's addresses are for life: its service cannot join other networks.
-fn networks_of(state: &State, name: &Name, written: &ServiceSpec) -> Option<String> {
-    let kind = crate::kinds::kind(written.kind.as_str())?;
-    let wanted = kind.layout(name, written).networks;
-    let members = state.members_of(name);
-    let (_, member) = members.values().next()?;
-    let present: Vec<&Name> = member.addresses.iter().map(|a| &a.network).collect();
-    let same = wanted.len() == present.len() && wanted.iter().all(|network| present.contains(&network));
-    (!same).then(|| {
-        let list = present.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
-        format!("service `{name}` has members in {list} and cannot join other networks: remove it first")
-    })
-}
-
-/// What its kind cannot change while there is data.
-fn change_of(state: &State, name: &Name, service: &Service, written: &ServiceSpec) -> Option<String> {
-    let kind = kind_of(service).filter(|_| !state.members_of(name).is_empty())?;
-    kind.may_become(name, &service.spec, written).err().map(|why| why.0)
-}
-
-fn subnets(state: &State, old: &PlatformSpec, new: &PlatformSpec) -> Vec<String> {
-    let used = state.blocks.keys();
-    let mut refusals: Vec<String> = used
-        .filter(|name| new.network(name).map(|n| n.subnet) != old.network(name).map(|n| n.subnet))
-        .map(|name| format!("network `{name}` has members: its subnet cannot be changed"))
-        .collect();
-    if new.mesh != old.mesh && !state.hosts.is_empty() && !state.members.is_empty() {
-        refusals.push("the mesh has members: its settings cannot be changed".to_owned());
-    } else if new.mesh.subnet != old.mesh.subnet && !state.hosts.is_empty() {
-        refusals.push("hosts have addresses in the mesh: its subnet cannot be changed".to_owned());
-    }
-    refusals
-}
-
-/// Services of the operator's own must leave the names of children free.
-fn children(spec: &PlatformSpec) -> Vec<String> {
-    let mut refusals = Vec::new();
-    for (name, service) in &spec.services {
-        let Some(kind) = crate::kinds::kind(service.kind.as_str()) else { continue };
-        for child in kind.children(name, service) {
-            let child = format!("{name}-{}", child.role);
-            if spec.services.keys().any(|other| other.as_str() == child) {
-                refusals.push(format!("`{child}` is what `{name}` calls its own part: choose another name"));
-            }
-            if Name::new(&child).is_err() {
-                refusals.push(format!("the name `{name}` is too long: its part would be called `{child}`"));
-            }
-        }
-    }
-    refusals
 }
 
 fn changes(state: &State, after: &State, spec: &PlatformSpec) -> Vec<ChangeView> {
@@ -286,7 +192,13 @@ fn text<T: serde::Serialize>(value: &T) -> Option<String> {
 }
 
 /// Where new members go, and why others cannot: a refusal if no host would do even with all hosts up.
-fn placement(state: &State, after: &State, view: &mut PlanView, now: Timestamp) {
+fn placement(
+    state: &State,
+    after: &State,
+    (spec, places): (&PlatformSpec, &Places),
+    view: &mut PlanView,
+    now: Timestamp,
+) {
     for (id, member) in after.members.iter().filter(|(id, _)| !state.members.contains_key(id)) {
         let addresses: Vec<String> =
             member.addresses.iter().map(|a| format!("{} {}", a.network, a.address)).collect();
@@ -321,26 +233,19 @@ fn placement(state: &State, after: &State, view: &mut PlanView, now: Timestamp) 
         if placed(&hopeful) >= wanted || known {
             view.warnings.push(line);
         } else {
-            view.refusals.push(line);
+            let found = refusals::no_host(after, spec, places, name, line, &why);
+            for one in found {
+                if !view.refusals.contains(&one) {
+                    view.refusals.push(one);
+                }
+            }
         }
     }
-}
-
-/// `survive:` is a demand, not a wish.
-fn demands(after: &State, spec: &PlatformSpec, view: &mut PlanView, now: Timestamp) {
     for (name, service) in &spec.services {
-        let Some(domain) = service.survive else { continue };
-        let Some(result) = survive::of_service(after, name, now, domain) else { continue };
-        for (host, why) in &result.stops_writes {
-            let lost = match domain {
-                FailureDomain::Host => format!("host {}", after.host_name(host)),
-                FailureDomain::Zone => {
-                    let zone = after.hosts.get(host).map(|h| h.zone.clone()).unwrap_or_default();
-                    format!("zone {zone}")
-                }
-            };
-            view.refusals
-                .push(format!("service `{name}` must survive it, but losing {lost} stops its writes: {why}"));
+        for stranger in refusals::strangers(after, name, service, places) {
+            if !view.refusals.contains(&stranger) {
+                view.warnings.push(format!("service {name}: {}: {}", stranger.message, stranger.help));
+            }
         }
     }
 }
@@ -351,11 +256,12 @@ fn excluded(after: &State, spec: &PlatformSpec, view: &mut PlanView) {
         for (service, row) in after.family(name) {
             for (_, member) in after.members_of(service).into_values() {
                 let host = after.hosts.get(&member.host);
-                if let Some(why) = host.and_then(|host| not_allowed(&row.spec.place, host)) {
+                if let Some(unfit) = host.and_then(|host| not_allowed(&row.spec.place, host)) {
                     view.warnings.push(format!(
-                        "{} is on host {}, which is {why}: it stays there until `muster service replace {}`",
+                        "{} is on host {}, which is {}: it stays there until `muster service replace {}`",
                         member.slot,
                         after.host_name(&member.host),
+                        unfit.why,
                         member.slot
                     ));
                 }

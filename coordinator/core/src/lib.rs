@@ -23,6 +23,7 @@ pub mod liveness;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;
+mod refusals;
 mod rules;
 pub mod scheduler;
 pub mod state;

@@ -20,6 +20,7 @@ use muster_proto::control as pb;
 use muster_proto::control::control_server::Control;
 use muster_runtime::access;
 use muster_runtime::rpc::SPEC_MAX;
+use muster_spec::Parsed;
 use serde::Serialize;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -72,8 +73,10 @@ impl Controls {
         state: &State,
         yaml: &str,
     ) -> Result<(Arc<PlatformSpec>, PlanView), Vec<Diagnostic>> {
-        let spec = Arc::new(judge(yaml)?);
-        let plan = dry_run::plan(state, &spec, self.now(state), &group::views(&self.parts.consensus));
+        let Parsed { spec, places } = judge(yaml)?;
+        let spec = Arc::new(spec);
+        let coordinators = group::views(&self.parts.consensus);
+        let plan = dry_run::plan(state, &spec, &places, self.now(state), &coordinators);
         Ok((spec, plan))
     }
 }

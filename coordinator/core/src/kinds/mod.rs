@@ -68,6 +68,13 @@ pub struct Problem {
     pub help: String,
 }
 
+impl Problem {
+    /// At this path below the service.
+    pub fn new(path: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), message: message.into(), help: help.into() }
+    }
+}
+
 /// A service that another one brings along.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Child {
@@ -339,7 +346,12 @@ pub trait Kind: Sync {
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
 
     /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
-    fn may_become(&self, _name: &Name, _present: &ServiceSpec, _written: &ServiceSpec) -> Result<(), Wait> {
+    fn may_become(
+        &self,
+        _name: &Name,
+        _present: &ServiceSpec,
+        _written: &ServiceSpec,
+    ) -> Result<(), Problem> {
         Ok(())
     }
 

@@ -4,11 +4,11 @@ use muster_model::ids::HostId;
 use muster_model::spec::{FailureDomain, PlaceSpec, Size};
 use muster_model::view::Scheduling;
 
-use super::{Request, host_ports};
+use super::{Request, Unfit, host_ports};
 use crate::facts::layout_of;
 use crate::state::Host;
 
-type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), String>;
+type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), Unfit>;
 
 /// All of them, the cheapest and plainest first.
 pub const ALL: &[Filter] = &[up, open, allowed, one_per_host, apart, zones, memory, cpu, ports];
@@ -18,49 +18,59 @@ const MEMORY_RESERVED: u64 = 256 << 20;
 /// How often the CPU of a host may be promised: a limit is a cap, not a reservation.
 const CPU_OVERCOMMIT: u64 = 8;
 
-fn pass_if(fits: bool, why: impl FnOnce() -> String) -> Result<(), String> {
-    if fits { Ok(()) } else { Err(why()) }
+fn pass_if(fits: bool, why: impl FnOnce() -> String) -> Result<(), Unfit> {
+    if fits { Ok(()) } else { Err(Unfit { why: why(), field: None }) }
 }
 
-fn up(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+/// The same for what a setting of the service asks for.
+fn asked(field: &'static str, fits: bool, why: impl FnOnce() -> String) -> Result<(), Unfit> {
+    if fits { Ok(()) } else { Err(Unfit { why: why(), field: Some(field) }) }
+}
+
+fn up(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     pass_if(host.is_up(), || "down".to_owned())
 }
 
-fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     pass_if(host.scheduling == Scheduling::Open, || format!("{:?}", host.scheduling).to_lowercase())
 }
 
-fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     not_allowed(&request.row.spec.place, host).map_or(Ok(()), Err)
 }
 
 /// Why `place` keeps a service off a host; absent = it does not.
-pub fn not_allowed(place: &PlaceSpec, host: &Host) -> Option<String> {
+pub fn not_allowed(place: &PlaceSpec, host: &Host) -> Option<Unfit> {
     if !place.hosts.is_empty() && !place.hosts.contains(&host.name) {
-        return Some("not among `place.hosts`".to_owned());
+        return Some(Unfit { why: "not among `place.hosts`".to_owned(), field: Some("place.hosts") });
     }
     let missing = place.labels.iter().find(|(key, value)| host.labels.get(*key) != Some(*value));
-    missing.map(|(key, value)| format!("without label {key}={value}"))
+    missing.map(|(key, value)| Unfit {
+        why: format!("without label {key}={value}"),
+        field: Some("place.labels"),
+    })
 }
 
-fn one_per_host(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+fn one_per_host(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), Unfit> {
     let shared = request.layout.one_per_host && request.siblings.iter().any(|m| m.host == *id);
     pass_if(!shared, || format!("already with a member of {}", request.service))
 }
 
-fn apart(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+fn apart(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), Unfit> {
     let here = request.siblings.iter().filter(|m| m.host == *id);
     let clash = here.map(|m| m.slot.index).find(|other| !request.layout.may_share(request.slot, *other));
-    clash.map_or(Ok(()), |other| Err(format!("already with {}/{other}", request.service)))
+    clash.map_or(Ok(()), |other| pass_if(false, || format!("already with {}/{other}", request.service)))
 }
 
-fn zones(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), String> {
+fn zones(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     if request.row.spec.place.spread != FailureDomain::Zone {
         return Ok(());
     }
     let zone_of = |id: &HostId| request.state.hosts.get(id).map(|h| h.zone.as_str());
     let shared = request.siblings.iter().any(|m| zone_of(&m.host) == Some(host.zone.as_str()));
-    pass_if(!shared, || format!("in zone {}, already with a member of {}", host.zone, request.service))
+    asked("place.spread", !shared, || {
+        format!("in zone {}, already with a member of {}", host.zone, request.service)
+    })
 }
 
 /// Sum of a limit over the members whose containers may exist on the host.
@@ -72,27 +82,31 @@ fn promised(request: &Request<'_>, id: &HostId, amount: impl Fn(&muster_model::p
     limits.map(|l| amount(&l)).sum()
 }
 
-fn memory(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), String> {
+fn memory(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), Unfit> {
     let has = host.facts.memory_bytes;
     pass_if(has > 0, || "without a first report of its size".to_owned())?;
     let wanted = request.layout.limits.memory_bytes;
     let free = has.saturating_sub(MEMORY_RESERVED).saturating_sub(promised(request, id, |l| l.memory_bytes));
-    pass_if(wanted <= free, || format!("short of memory ({} free, {} wanted)", whole(free), whole(wanted)))
+    asked("resources.memory", wanted <= free, || {
+        format!("short of memory ({} free, {} wanted)", whole(free), whole(wanted))
+    })
 }
 
 fn whole(bytes: u64) -> Size {
     Size(bytes >> 20 << 20)
 }
 
-fn cpu(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), String> {
+fn cpu(request: &Request<'_>, id: &HostId, host: &Host) -> Result<(), Unfit> {
     let has = host.facts.cpu_millis * CPU_OVERCOMMIT;
     let used = promised(request, id, |l| u64::from(l.cpu_millis));
     let wanted = u64::from(request.layout.limits.cpu_millis);
-    pass_if(used + wanted <= has, || format!("short of CPU ({used} of {has} thousandths promised)"))
+    asked("resources.cpus", used + wanted <= has, || {
+        format!("short of CPU ({used} of {has} thousandths promised)")
+    })
 }
 
-fn ports(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), String> {
+fn ports(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), Unfit> {
     let taken = host_ports(request.state, id);
     let clash = request.layout.host_ports.iter().find_map(|port| Some((port, taken.get(port)?)));
-    clash.map_or(Ok(()), |(port, by)| Err(format!("with port {port} taken by {by}")))
+    clash.map_or(Ok(()), |(port, by)| asked("ports", false, || format!("with port {port} taken by {by}")))
 }

@@ -32,6 +32,32 @@ pub struct Choice {
 pub struct NoHost {
     /// Words of a filter -> names of hosts.
     pub refused: BTreeMap<String, Vec<Name>>,
+    /// Setting of the service that keeps hosts away -> how many.
+    fields: BTreeMap<&'static str, usize>,
+}
+
+impl NoHost {
+    fn add(&mut self, host: &Name, unfit: Unfit) {
+        self.refused.entry(unfit.why).or_default().push(host.clone());
+        if let Some(field) = unfit.field {
+            *self.fields.entry(field).or_default() += 1;
+        }
+    }
+
+    /// Path, below the service, of the setting that keeps most hosts away; absent = none does, there are too few.
+    #[must_use]
+    pub fn field(&self) -> Option<&'static str> {
+        self.fields.iter().max_by_key(|(_, hosts)| **hosts).map(|(field, _)| *field)
+    }
+}
+
+/// Why a host cannot take a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// In words that follow the host's name.
+    pub why: String,
+    /// Path of the setting that asks too much, below the service; absent = it is not for a setting.
+    pub field: Option<&'static str>,
 }
 
 impl std::fmt::Display for NoHost {
@@ -90,7 +116,7 @@ pub fn choose(state: &State, service: &Name, layout: &Layout, slot: u32) -> Resu
     let mut best: Option<(Score, Choice)> = None;
     for (id, host) in &state.hosts {
         match fit(&request, id, host) {
-            Err(why) => refused.refused.entry(why).or_default().push(host.name.clone()),
+            Err(unfit) => refused.add(&host.name, unfit),
             Ok(choice) => {
                 let score = score(&request, id, host);
                 if best.as_ref().is_none_or(|(present, _)| score < *present) {
@@ -110,7 +136,7 @@ pub fn verdicts(state: &State, service: &Name, layout: &Layout, slot: u32) -> Ve
     let siblings = active.filter(|m| m.slot.index != slot).collect();
     let request = Request { state, service, row, layout, slot, siblings };
     let verdict = |id: &HostId, host: &Host| match fit(&request, id, host) {
-        Err(why) => why,
+        Err(unfit) => unfit.why,
         Ok(_) => {
             let score = score(&request, id, host);
             format!(
@@ -122,11 +148,12 @@ pub fn verdicts(state: &State, service: &Name, layout: &Layout, slot: u32) -> Ve
     state.hosts.iter().map(|(id, host)| (host.name.clone(), verdict(id, host))).collect()
 }
 
-fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, String> {
+fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, Unfit> {
     for filter in filter::ALL {
         filter(request, id, host)?;
     }
-    let (addresses, blocks) = find_addresses(request, id)?;
+    let (addresses, blocks) =
+        find_addresses(request, id).map_err(|why| Unfit { why, field: Some("network") })?;
     Ok(Choice { host: id.clone(), addresses, blocks })
 }
 

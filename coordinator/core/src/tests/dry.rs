@@ -1,7 +1,15 @@
 //! What an apply is told beforehand.
 
+use muster_model::view::PlanView;
+use muster_spec::Places;
+
 use super::*;
 use crate::dry_run;
+
+/// A plan of a spec that was made without a file.
+fn plan(world: &World, spec: &Arc<PlatformSpec>) -> PlanView {
+    dry_run::plan(&world.state, spec, &Places::default(), world.now, &[])
+}
 
 fn json(text: &str) -> Arc<PlatformSpec> {
     spec(serde_json::from_str(text).unwrap())
@@ -10,8 +18,8 @@ fn json(text: &str) -> Arc<PlatformSpec> {
 #[test]
 fn a_first_apply_says_where_members_go_and_what_survives() {
     let world = World::new(3);
-    let view = dry_run::plan(&world.state, &spec(postgres()), world.now, &[]);
-    assert_eq!(view.refusals, Vec::<String>::new());
+    let view = plan(&world, &spec(postgres()));
+    assert_eq!(view.refusals, Vec::new());
     assert_eq!(view.placement.len(), 8, "{:?}", view.placement);
     assert_eq!(view.changes[0].mark, "+");
     assert!(
@@ -24,13 +32,13 @@ fn a_first_apply_says_where_members_go_and_what_survives() {
 fn a_changed_image_re_creates_members_and_another_field_does_not() {
     let world = World::with_postgres();
     let image = json(r#"{"pg-main":{"kind":"postgres","image":"muster/postgres:16"}}"#);
-    let view = dry_run::plan(&world.state, &image, world.now, &[]);
+    let view = plan(&world, &image);
     assert_eq!(
         (view.changes[0].mark.as_str(), view.changes[0].what.as_str()),
         ("+/-", "service pg-main: image")
     );
     let quiet = json(r#"{"pg-main":{"kind":"postgres","replace_after":"1h"}}"#);
-    assert_eq!(dry_run::plan(&world.state, &quiet, world.now, &[]).changes[0].mark, "~");
+    assert_eq!(plan(&world, &quiet).changes[0].mark, "~");
 }
 
 #[test]
@@ -42,17 +50,17 @@ fn what_a_command_changed_and_the_file_takes_back_is_said_in_words_of_the_file()
     world.join(4);
     let four = r#"{"pg-main":{"kind":"postgres","members":4,"parameters":{"work_mem":"8MB"}}}"#;
     world.must(What::ApplySpec { spec: json(four), yaml: "".into(), at: None });
-    let view = dry_run::plan(&world.state, &written, world.now, &[]);
+    let view = plan(&world, &written);
     let said = |text: &str| view.warnings.iter().any(|line| line.contains(text));
     assert!(
         said("`members` was changed to 4 by a command") && said("this file says 3"),
         "{:?}",
         view.warnings
     );
-    let same = dry_run::plan(&world.state, &json(four), world.now, &[]);
+    let same = plan(&world, &json(four));
     assert_eq!(same.warnings, Vec::<String>::new());
     let other = four.replace("8MB", "16MB");
-    let view = dry_run::plan(&world.state, &json(&other), world.now, &[]);
+    let view = plan(&world, &json(&other));
     let line =
         view.changes.iter().find(|change| change.what == "service pg-main: parameters.work_mem").unwrap();
     assert_eq!((line.from.as_deref(), line.to.as_deref()), (Some("8MB"), Some("16MB")));
@@ -62,43 +70,15 @@ fn what_a_command_changed_and_the_file_takes_back_is_said_in_words_of_the_file()
 fn members_on_hosts_that_are_no_longer_allowed_are_named() {
     let world = World::with_postgres();
     let only = json(r#"{"pg-main":{"kind":"postgres","place":{"hosts":["vps-1","vps-2"]}}}"#);
-    let view = dry_run::plan(&world.state, &only, world.now, &[]);
+    let view = plan(&world, &only);
     let named = view.warnings.iter().filter(|line| line.contains("vps-3, which is not among `place.hosts`"));
     assert!(named.count() >= 2, "{:?}", view.warnings);
-}
-
-#[test]
-fn what_must_be_decided_first_is_refused_with_the_command() {
-    let world = World::with_postgres();
-    let refused = |text: &str| {
-        let view = dry_run::plan(&world.state, &json(text), world.now, &[]);
-        view.refusals.join("\n")
-    };
-    let missing = refused("{}");
-    assert!(missing.contains("muster service remove pg-main --keep-data"), "{missing}");
-    let kind = refused(r#"{"pg-main":{"kind":"app","image":"demo/web:1"}}"#);
-    assert!(kind.contains("cannot become `app`"), "{kind}");
-    let smaller = refused(r#"{"pg-main":{"kind":"postgres","mode":"single"}}"#);
-    assert!(smaller.contains("cannot become `single`"), "{smaller}");
-    let child = refused(r#"{"pg-main":{"kind":"postgres"},"pg-main-etcd":{"kind":"app","image":"x"}}"#);
-    assert!(child.contains("pg-main-etcd"), "{child}");
-}
-
-#[test]
-fn an_impossible_placement_and_an_unsatisfiable_demand_are_refused() {
-    let world = World::new(2);
-    let view = dry_run::plan(&world.state, &spec(postgres()), world.now, &[]);
-    assert!(view.refusals.iter().any(|line| line.contains("2 of 3 members can be placed")), "{view:?}");
-    let one = World::new(1);
-    let demand = json(r#"{"pg-main":{"kind":"postgres","mode":"single","survive":"host"}}"#);
-    let view = dry_run::plan(&one.state, &demand, one.now, &[]);
-    assert!(view.refusals.iter().any(|line| line.contains("must survive it")), "{view:?}");
 }
 
 #[test]
 fn a_dry_run_changes_nothing() {
     let world = World::with_postgres();
     let before = world.state.clone();
-    let _ = dry_run::plan(&world.state, &spec(postgres()), world.now, &[]);
+    let _ = plan(&world, &spec(postgres()));
     assert_eq!(before, world.state);
 }

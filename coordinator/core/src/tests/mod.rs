@@ -11,6 +11,7 @@ mod operations;
 mod placing;
 mod plans;
 mod procedures;
+mod refusals;
 mod replace;
 mod scale;
 

@@ -39,8 +39,9 @@ fn a_single_database_becomes_a_cluster_on_the_same_data_etcd_member_by_member() 
     world.run_for(Millis::seconds(5));
     let restarts = world.restarts.len();
     let first = world.state.members_of(&name("pg-main"))[&1].0;
-    let view = crate::dry_run::plan(&world.state, &spec(postgres()), world.now, &[]);
-    assert_eq!(view.refusals, Vec::<String>::new());
+    let places = muster_spec::Places::default();
+    let view = crate::dry_run::plan(&world.state, &spec(postgres()), &places, world.now, &[]);
+    assert_eq!(view.refusals, Vec::new());
     assert!(view.placement.iter().any(|line| line.contains("one after the other")), "{:?}", view.placement);
     world.apply_spec(&spec(postgres()));
     let mut most_unknown = 0;

@@ -173,7 +173,7 @@ impl Controls {
             Status::invalid_argument(lines.join("\n"))
         })?;
         if let Some(refusal) = plan.refusals.first() {
-            return Err(Status::failed_precondition(refusal.clone()));
+            return Err(Status::failed_precondition(format!("{}; {}", refusal.message, refusal.help)));
         }
         let apply = pb::SpecRequest { caller, yaml: String::new(), at: state.index.0 };
         self.apply_spec(actor, apply, spec).await.map(drop)

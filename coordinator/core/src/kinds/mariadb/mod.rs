@@ -73,6 +73,14 @@ impl Kind for Mariadb {
         vec![Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }]
     }
 
+    fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {
+        if Settings::of(present).mode != Settings::of(written).mode {
+            let help = "write it as it was, or make another service beside it and copy the data";
+            return Err(Problem::new("mode", format!("the mode of `{name}` cannot be changed"), help));
+        }
+        Ok(())
+    }
+
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
         let settings = Settings::of(spec);
         Layout {

@@ -111,11 +111,10 @@ impl Kind for Postgres {
         }
     }
 
-    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Wait> {
+    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Problem> {
         if (Settings::of(old).mode, Settings::of(new).mode) == (Mode::Ha, Mode::Single) {
-            return Err(Wait(format!(
-                "service `{name}` cannot become `single`: its etcd is not made smaller; scale it to 2 members instead"
-            )));
+            let message = format!("service `{name}` cannot become `single`: its etcd is not made smaller");
+            return Err(Problem::new("mode", message, "write `mode: ha` and `members: 2` instead"));
         }
         Ok(())
     }

@@ -50,16 +50,17 @@ impl Kind for Redis {
         problems
     }
 
-    fn may_become(&self, _name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Wait> {
+    fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {
         let (present, written) = (Settings::of(present), Settings::of(written));
-        let remedy = "make another service beside it and copy the keys";
+        let help = "write it as it was, or make another service beside it and copy the keys";
         if present.mode != written.mode {
-            return Err(Wait(format!("its mode cannot be changed: {remedy}")));
+            return Err(Problem::new("mode", format!("the mode of `{name}` cannot be changed"), help));
         }
         if present.flavour != written.flavour {
-            return Err(Wait(format!(
-                "its flavour cannot be changed, the files of one may be unreadable for the other: {remedy}"
-            )));
+            let message = format!(
+                "the flavour of `{name}` cannot be changed: the files of one may be unreadable for the other"
+            );
+            return Err(Problem::new("flavour", message, help));
         }
         Ok(())
     }

@@ -75,8 +75,8 @@ fn settings_are_judged() {
 fn what_would_leave_data_behind_is_refused() {
     let change = |from: &str, to: &str| Redis.may_become(&name("cache"), &spec(from), &spec(to));
     assert!(change(CLUSTER, r#"{"kind":"redis","network":"dbnet","shards":4,"replicas":2}"#).is_ok());
-    assert!(change(CLUSTER, r#"{"kind":"redis","mode":"single"}"#).unwrap_err().0.contains("mode"));
-    assert!(change(CLUSTER, r#"{"kind":"redis","flavour":"valkey"}"#).unwrap_err().0.contains("flavour"));
+    assert!(change(CLUSTER, r#"{"kind":"redis","mode":"single"}"#).unwrap_err().path == "mode");
+    assert!(change(CLUSTER, r#"{"kind":"redis","flavour":"valkey"}"#).unwrap_err().path == "flavour");
 }
 
 /// CRC-16/XMODEM, as the cluster's specification says.

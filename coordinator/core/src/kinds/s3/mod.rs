@@ -155,17 +155,21 @@ impl Kind for S3 {
         decide::may_replace(service, member)
     }
 
-    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Wait> {
+    fn may_become(&self, name: &Name, old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Problem> {
         let (old, new) = (Settings::of(old), Settings::of(new));
-        let fixed = |it: &Settings| (it.mode, it.erasure.hosts, it.erasure.drives);
-        if fixed(&old) == fixed(&new) {
-            return Ok(());
-        }
-        Err(Wait(format!(
+        let changed = [
+            ("mode", old.mode != new.mode),
+            ("hosts", old.erasure.hosts != new.erasure.hosts),
+            ("drives", old.erasure.drives != new.erasure.drives),
+        ];
+        let Some((path, _)) = changed.into_iter().find(|(_, changed)| *changed) else { return Ok(()) };
+        let message = format!(
             "service `{name}` was formatted for {} hosts with {} drives each, and its servers can neither grow nor shrink \
-             by single members: make a second s3 service and copy, or write `hosts` and `drives` as they were",
+             by single members",
             old.erasure.hosts, old.erasure.drives
-        )))
+        );
+        let help = "make a second s3 service and copy, or write `mode`, `hosts` and `drives` as they were";
+        Err(Problem::new(path, message, help))
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {

@@ -83,7 +83,7 @@ fn layouts_that_do_not_keep_writes_are_refused() {
 fn its_size_is_for_life_and_there_is_nothing_to_switch() {
     let may = |new: &str| S3.may_become(&name("files"), &spec(THREE), &spec(new));
     assert!(may(r#"{"kind":"s3","image":"muster/minio:other"}"#).is_ok());
-    assert!(may(r#"{"kind":"s3","hosts":4}"#).unwrap_err().0.contains("neither grow nor shrink"));
+    assert!(may(r#"{"kind":"s3","hosts":4}"#).unwrap_err().message.contains("neither grow nor shrink"));
     let (service, spec) = (name("files"), spec(THREE));
     assert!(S3.switchover(&facts(&service, &spec, trio()), None).unwrap_err().0.contains("no leading role"));
     let remarks = S3.remarks(&service, &spec).join("\n");
