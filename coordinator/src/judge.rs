@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use muster_core::kinds::{self, Child};
+use muster_core::ports;
 use muster_model::ids::Name;
-use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::spec::PlatformSpec;
 use muster_model::view::Diagnostic;
 use muster_spec::{Parsed, Places, nearest, parse};
 
@@ -51,17 +52,10 @@ fn unknown_kind(name: &Name, kind: &str, places: &Places) -> Diagnostic {
 /// What only several services together do wrong: ports of the hosts, names of parts, renamings, and services that are
 /// used but do not exist.
 fn clashes(spec: &PlatformSpec, places: &Places, found: &mut Vec<Diagnostic>) {
-    let mut ports: BTreeMap<u16, &Name> = BTreeMap::new();
+    found.extend(ports::clashes(spec, places));
     let mut renamed: BTreeMap<&Name, &Name> = BTreeMap::new();
     for (name, service) in &spec.services {
         let Some(kind) = kinds::kind(service.kind.as_str()) else { continue };
-        for port in kind.layout(name, service).host_ports {
-            if let Some(other) = ports.insert(port, name).filter(|other| *other != name) {
-                let message = format!("host port {port} is published by `{other}` already");
-                let help = "publish on another port; services share hosts";
-                found.push(places.diagnostic(&publisher(name, service, port), message, help));
-            }
-        }
         for used in kind.uses(service).into_iter().filter(|used| !spec.services.contains_key(used)) {
             let help = match nearest(used.as_str(), spec.services.keys().map(Name::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -81,18 +75,6 @@ fn clashes(spec: &PlatformSpec, places: &Places, found: &mut Vec<Diagnostic>) {
             let message = format!("`{other}` was renamed from `{old}` too");
             found.push(places.diagnostic(&path, message, "keep one of the two"));
         }
-    }
-}
-
-/// Where a service publishes this port of the host.
-fn publisher(name: &Name, service: &ServiceSpec, port: u16) -> String {
-    let ports = service.settings.get("ports").and_then(|ports| ports.as_array());
-    let publishes = |entry: &serde_json::Value| {
-        entry["publish"].as_str().is_some_and(|address| address.ends_with(&format!(":{port}")))
-    };
-    match ports.and_then(|ports| ports.iter().position(publishes)) {
-        Some(index) => format!("services.{name}.ports.{index}.publish"),
-        None => format!("services.{name}.ports"),
     }
 }
 

@@ -116,19 +116,28 @@ impl Places {
         Diagnostic { line, column, path: shorten(path), message: shorten(&message.into()), help: help.into() }
     }
 
-    /// Keys may hold dots (labels do), so the longest key that fits is taken at each step.
+    /// Line of a field, counted from 1; absent = it is not written.
+    #[must_use]
+    pub fn line_of(&self, path: &str) -> Option<u64> {
+        let (place, rest) = self.walk_to(path);
+        rest.is_empty().then_some(place.line.max(1))
+    }
+
     fn find(&self, path: &str) -> &Self {
-        if path.is_empty() {
-            return self;
-        }
+        self.walk_to(path).0
+    }
+
+    /// Keys may hold dots (labels do), so the longest key that fits is taken at each step.
+    /// Returns the place that was reached, and what of the path is not below it.
+    fn walk_to<'p>(&self, path: &'p str) -> (&Self, &'p str) {
         let ends = (0..=path.len().min(KEY_LEN_MAX)).rev();
         let keys = ends.filter(|end| *end == path.len() || path.as_bytes()[*end] == b'.');
         for end in keys {
             if let Some(below) = path.get(..end).and_then(|key| self.below.get(key)) {
-                return below.find(path.get(end + 1..).unwrap_or_default());
+                return below.walk_to(path.get(end + 1..).unwrap_or_default());
             }
         }
-        self
+        (self, path)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::facts::{layout_of, needed_secrets};
 use crate::reconcile::{self, Reconciler};
 use crate::scheduler::{choose, not_allowed};
 use crate::state::{Liveness, State};
-use crate::{refusals, survive};
+use crate::{ports, refusals, survive};
 
 /// Rounds after which the trial stops; each fills or renders what the one before made possible.
 const ROUNDS_MAX: usize = 20;
@@ -38,6 +38,8 @@ pub fn plan(
         warnings: Vec::new(),
         refusals: refusals::before(state, spec, places),
     };
+    view.refusals.extend(ports::of_coordinators(state, spec, places, coordinators));
+    view.refusals.sort_by_key(|one| (one.line, one.column));
     if !view.refusals.is_empty() {
         view.changes = changes(state, state, spec);
         return view;

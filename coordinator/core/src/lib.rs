@@ -22,6 +22,7 @@ pub mod kinds;
 pub mod liveness;
 pub mod observe;
 pub mod plan;
+pub mod ports;
 pub mod reconcile;
 mod refusals;
 mod rules;

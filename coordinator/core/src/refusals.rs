@@ -15,7 +15,7 @@ use crate::survive;
 /// The remedy for a service that no host has room for.
 const MORE_HOSTS: &str = "bring another host (`muster token host`), or ask for fewer";
 
-/// What speaks against the spec whatever the hosts are like, in the order of the file.
+/// What speaks against the spec whatever the hosts are like.
 pub fn before(state: &State, spec: &PlatformSpec, places: &Places) -> Vec<Diagnostic> {
     let Some(platform) = &state.platform else {
         let help = "make it with `muster-coordinator init` on the first host";
@@ -35,7 +35,6 @@ pub fn before(state: &State, spec: &PlatformSpec, places: &Places) -> Vec<Diagno
         }
     }
     subnets(state, platform.spec.as_ref(), spec, places, &mut found);
-    found.sort_by_key(|one| (one.line, one.column));
     found
 }
 

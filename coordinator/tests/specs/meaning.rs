@@ -47,6 +47,12 @@ fn apps() -> Vec<(&'static str, String)> {
                 "    ports:\n      - port: 1\n        audience: public\n        publish: 0.0.0.0:80\n      - port: 2\n        audience: public\n        publish: 0.0.0.0:80 # <-\n",
             ),
         ),
+        (
+            "the mesh's port",
+            app(
+                "    ports:\n      - port: 1\n        protocol: udp\n        audience: public\n        publish: 0.0.0.0:51820 # <-\n",
+            ),
+        ),
         ("unknown service used", app("    uses:\n      - service: nobody # <-\n")),
         (
             "uses what has no connections",

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use muster_model::ids::{HostId, MemberId, Name, Revision};
+use muster_model::network::Protocol;
 use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Guard, Limits, Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
@@ -95,6 +96,25 @@ pub enum ChildOrder {
     AfterOwner,
 }
 
+/// A port of a host's own address. Who publishes it on one address has it on all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// Its number.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{}/{protocol}", self.port)
+    }
+}
+
 /// What a service's members need from hosts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
@@ -112,8 +132,8 @@ pub struct Layout {
     pub one_per_host: bool,
     /// A host with a member of this other service is preferred less (the owner's members and its etcd, ...).
     pub apart_from: Vec<Name>,
-    /// Ports published on the host's own address: (protocol as text, port).
-    pub host_ports: Vec<u16>,
+    /// Ports published on the host's own address.
+    pub host_ports: Vec<HostPort>,
     /// Has data: stays on its host, is replaced late, never refilled on suspicion.
     pub has_data: bool,
     /// Runs in one place only: no second start without a confirmed stop of the first.

@@ -13,7 +13,7 @@ use muster_model::plan::Attachment;
 use crate::addresses;
 use crate::command::NewBlock;
 use crate::facts::layout_of;
-use crate::kinds::Layout;
+use crate::kinds::{HostPort, Layout};
 use crate::state::{Host, Member, Phase, Service, State};
 
 /// Where a member goes.
@@ -221,7 +221,7 @@ fn find_address(
 }
 
 /// Ports on the host's own address that its members have published.
-pub(crate) fn host_ports(state: &State, id: &HostId) -> BTreeMap<u16, Name> {
+pub(crate) fn host_ports(state: &State, id: &HostId) -> BTreeMap<HostPort, Name> {
     let mut ports = BTreeMap::new();
     for (_, member) in state.members_on(id) {
         let service = state.services.get(&member.slot.service);

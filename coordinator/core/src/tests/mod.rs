@@ -10,6 +10,7 @@ mod loss;
 mod operations;
 mod placing;
 mod plans;
+mod ports;
 mod procedures;
 mod refusals;
 mod replace;

@@ -15,7 +15,8 @@ use self::settings::Settings;
 use serde_json::Value;
 
 use super::{
-    Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, parts,
+    HostPort, Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait,
+    parts,
 };
 
 /// The kind `app`.
@@ -34,8 +35,10 @@ impl Kind for App {
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
         let settings = Settings::of(spec);
-        let published = settings.ports.iter().filter_map(|port| port.publish);
-        let host_ports: Vec<u16> = published.map(|address| address.port()).collect();
+        let published = settings.ports.iter().filter_map(|port| {
+            port.publish.map(|address| HostPort { port: address.port(), protocol: port.protocol })
+        });
+        let host_ports: Vec<HostPort> = published.collect();
         let has_data = !settings.volumes.is_empty();
         Layout {
             slots: settings.replicas,
