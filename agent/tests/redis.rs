@@ -329,7 +329,8 @@ async fn a_cluster_is_made_broken_and_mended() {
     fs::remove_dir_all(master.dir.path().join("data/appendonlydir")).unwrap();
     master.start();
     world.run("mended", |kind, facts| healthy(kind, facts) && kind.leads(facts, 11)).await;
-    assert!(world.keys(11).await >= had && world.keys(12).await >= had);
+    let kept = (world.keys(11).await, world.keys(12).await);
+    assert!(kept.0 >= had && kept.1 >= had, "{kept:?} of {had}");
 
     // A member lost for good: another one takes its slot, and nobody remembers the old one.
     world.nodes.remove(&32);

@@ -119,7 +119,8 @@ async fn a_follower_without_space_waits_and_catches_up() {
     cluster.nodes[&leader].consensus.promote([3], WAIT).await.unwrap();
     cluster.nodes.insert(3, third);
     disk.set_full(true);
-    let term = cluster.nodes[&3].consensus.status().term;
+    // Of the leader: the new member may not have heard of it yet.
+    let term = cluster.nodes[&leader].consensus.status().term;
     for _ in 0..20 {
         let line = vec![b'x'; 500 << 10];
         cluster.nodes[&leader].consensus.propose(line, WAIT).await.unwrap();

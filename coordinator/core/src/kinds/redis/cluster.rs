@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use muster_model::ids::HostId;
 
-use super::observe::{AT, FOLLOWS, KNOWS, MASTER, SLOT_COUNT, STATE};
+use super::observe::{AT, FOLLOWS, KNOWS, MASTER, SLOT_COUNT, STATE, YOUNG};
 use super::settings::Settings;
 use crate::kinds::{MemberFacts, ServiceFacts, parts};
 
@@ -56,6 +56,11 @@ impl Node<'_> {
     /// Takes writes for hash slots.
     pub const fn leads(&self) -> bool {
         self.master && self.slots > 0
+    }
+
+    /// Started so lately that the election of its present master may not be over and done with.
+    pub fn young(&self) -> bool {
+        self.fact.seen.as_ref().is_none_or(|seen| seen.facts.contains_key(YOUNG))
     }
 
     /// Its shard.

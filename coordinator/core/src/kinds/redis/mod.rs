@@ -98,7 +98,7 @@ impl Kind for Redis {
     }
 
     fn interpret(&self, spec: &ServiceSpec, status: &MemberStatus) -> Observed {
-        observe::interpret(Settings::of(spec).mode, status)
+        observe::interpret(&Settings::of(spec), status)
     }
 
     fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {

@@ -51,6 +51,7 @@ pub fn info() -> RespCall {
         "redis_version",
         "valkey_version",
         "role",
+        "uptime_in_seconds",
         "loading",
         "master_link_status",
         "master_sync_in_progress",

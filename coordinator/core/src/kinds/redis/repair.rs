@@ -330,7 +330,7 @@ fn spread(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -
         return None;
     }
     let (from, to) = cluster::move_for_spread(service, nodes)?;
-    let heir = nodes.iter().find(|node| node.fact.slot == to)?;
+    let heir = nodes.iter().find(|node| node.fact.slot == to && !node.young())?;
     let task = decide::promote(service, heir);
     let step = Step::Task(Box::new(TaskDraft {
         member: task.member,

@@ -10,7 +10,7 @@ use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use serde_json::{Value, json};
 
-use super::settings::Mode;
+use super::settings::Settings;
 use super::{Redis, observe, render};
 use crate::kinds::golden::{Scene, compare, facts, name, peer, platform, refused, running, spec};
 use crate::kinds::{Kind, MemberFacts, Observed, ProcedureStep, ServiceFacts, UpdateStep};
@@ -110,14 +110,14 @@ fn report(slot: u32, flags: &str, follows: &str, slots: &[&str], beats: &Value) 
     let role = if flags == "master" { "master" } else { "slave" };
     let link = if follows == "-" { "" } else { "up" };
     let redis = json!({
-        "info": {"role": role, "loading": "0", "aof_last_write_status": "ok", "master_link_status": link,
+        "info": {"role": role, "uptime_in_seconds": "3600", "loading": "0", "aof_last_write_status": "ok", "master_link_status": link,
                  "master_sync_in_progress": "0", "master_last_io_seconds_ago": "1"},
         "cluster": {"cluster_state": "ok"},
         "nodes": [line, other, strange],
     });
     let status =
         running("cache", slot, slot.into(), &[("redis", true, redis), ("write", false, beats.clone())]);
-    observe::interpret(Mode::Cluster, &status)
+    observe::interpret(&Settings::of(&spec(CLUSTER)), &status)
 }
 
 #[test]
@@ -258,6 +258,9 @@ fn masters_spread_again_unless_an_operator_chose() {
     let mut behind = skewed();
     behind[0].seen.as_mut().unwrap().ready = false;
     judge(behind, quietly, |facts| assert_eq!(Redis.due(facts), None, "not before everybody is in sync"));
+    let mut young = skewed();
+    young[0].seen.as_mut().unwrap().facts.insert("young".to_owned(), "yes".to_owned());
+    judge(young, quietly, |facts| assert_eq!(Redis.due(facts), None, "not while an election's votes still count"));
 }
 
 #[test]
@@ -436,7 +439,7 @@ fn a_new_shard_gets_hash_slots_and_one_that_goes_gives_them_away() {
         for slot in [41, 42] {
             records.insert(format!("node-{slot}"), format!("{slot} {}", id(slot)));
         }
-        let slots = super::settings::Settings::of(&spec).members();
+        let slots = Settings::of(&spec).members();
         let facts = ServiceFacts { slots, ..with(&service, &spec, members, &records) };
         let due = Redis.due(&facts)?;
         assert_eq!(Redis.health(&facts).word, HealthWord::Degraded);
