@@ -24,6 +24,8 @@ use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use muster_runtime::secret::Secret;
 
+static NO_SECRETS: BTreeMap<String, muster_core::state::SecretRow> = BTreeMap::new();
+
 const SPEC: &str = r#"{"kind":"redis","network":"dbnet","node_timeout":"2s"}"#;
 const PASSWORD: &str = "correct-horse";
 /// Slot and host of each member, as the scheduler places them on three hosts.
@@ -212,6 +214,7 @@ impl World {
             children: BTreeMap::new(),
             formed: self.formed,
             records: &self.records,
+            secrets: &NO_SECRETS,
             hosts_up: 3,
             now,
         }

@@ -33,6 +33,7 @@ Look
 
 Operate
   service      Switchover, restart, replace, scale, update, roll back, remove
+  secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon, drain
   token        Let a host or coordinator join
@@ -159,6 +160,9 @@ log: keep secrets out of arguments.")]
         #[arg(long)]
         user: Option<String>,
     },
+    /// Passwords: list them, never their values; give a service new ones
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Why a service or a host is as it is: placement, gates, last events
     Explain {
         /// A service or a host
@@ -288,6 +292,34 @@ pub enum OpCommand {
         #[arg(value_parser = operation)]
         id: OperationId,
     },
+}
+
+/// Verbs of `secret`.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Names, versions and ages; what changing each would do
+    Ls {
+        /// Only of this service
+        service: Option<Name>,
+    },
+    /// Give a service new passwords while it serves
+    #[command(after_help = "\
+Examples:
+  muster secret rotate pg-main            every password of the service that can be changed without an interruption
+  muster secret rotate pg-main/app        that of the user `app`; `muster conn pg-main --user app` prints the new one
+  muster secret rotate files/root         interrupts: says for how long, and asks")]
+    Rotate {
+        /// The service, or one of its users, or one of the passwords that `secret ls` lists
+        #[arg(value_name = "SERVICE[/USER]", value_parser = secret)]
+        what: (Name, String),
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+fn secret(text: &str) -> Result<(Name, String), String> {
+    let (service, what) = text.split_once('/').unwrap_or((text, ""));
+    Ok((Name::new(service).map_err(|error| error.to_string())?, what.to_owned()))
 }
 
 /// `service ...`

@@ -69,7 +69,7 @@ impl Authority {
     pub fn open(&self, state: &State, name: &str) -> Result<Secret<Vec<u8>>> {
         let row = state.secrets.get(name).with_context(|| format!("there is no secret {name}"))?;
         let sealed = STANDARD.decode(&row.sealed).context("a sealed secret is not base64")?;
-        Ok(self.seal.open(&sealed, name.as_bytes())?)
+        Ok(self.seal.open(&sealed, bound_to(name))?)
     }
 
     /// The command that stores a secret which must not exist yet.
@@ -77,7 +77,7 @@ impl Authority {
     /// # Errors
     /// Sealing failed.
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<What> {
-        let sealed = STANDARD.encode(self.seal.seal(plain, name.as_bytes())?);
+        let sealed = STANDARD.encode(self.seal.seal(plain, bound_to(name))?);
         Ok(What::PutSecret { name: name.to_owned(), sealed, replaces: 0 })
     }
 
@@ -141,6 +141,12 @@ impl Authority {
     pub fn after(&self, span: Duration) -> Timestamp {
         Timestamp(self.clock.now_ms().saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
+}
+
+/// What a sealed value is bound to, so that it cannot be put in the place of another secret. The next and the previous
+/// value of a secret may become its present one.
+fn bound_to(name: &str) -> &[u8] {
+    name.split('@').next().unwrap_or(name).as_bytes()
 }
 
 /// The command that records a certificate: only what is recorded can be revoked.

@@ -29,6 +29,7 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/Operations", READERS),
     ("/muster.control.v1.Control/RemoveService", ADMINS),
     ("/muster.control.v1.Control/Conn", OPERATORS),
+    ("/muster.control.v1.Control/Secrets", READERS),
     ("/muster.control.v1.Control/CreateToken", ADMINS),
     ("/muster.control.v1.Control/IssueOperator", ADMINS),
     ("/muster.control.v1.Control/Explain", READERS),

@@ -60,7 +60,7 @@ fn expected(method: &str) -> Vec<Role> {
         ("muster.raft.v1.Raft", _) => vec![Coordinator],
         (
             "muster.control.v1.Control",
-            "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf",
+            "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf" | "Secrets",
         ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",

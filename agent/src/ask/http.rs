@@ -25,26 +25,40 @@ pub(super) async fn ask(target: &Target, ask: &HttpAsk, limit: Duration) -> Resu
     let address = target.at(ask.address, ask.port)?;
     let missing = |name: String| format!("secret {name} has not arrived");
     let body = fill_in(ask.body.as_deref().unwrap_or_default(), &target.secrets).map_err(missing)?;
-    let mut request = Request::builder().method(ask.method.as_str()).uri(&ask.path);
-    request = request.header("host", address.to_string());
-    if ask.body.is_some() {
-        request = request.header("content-type", "application/json");
+    let request = |login: Option<&Secret<String>>| {
+        let mut request = Request::builder().method(ask.method.as_str()).uri(&ask.path);
+        request = request.header("host", address.to_string());
+        if ask.body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        if let Some(login) = login {
+            request = request.header("authorization", login.expose());
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.expose()));
+        request.body(body).map_err(|error| format!("request: {error}"))
+    };
+    let (present, previous) = match &ask.basic_auth {
+        Some((user, secret)) => {
+            let password = target.secrets.get(secret).ok_or_else(|| missing(secret.clone()))?;
+            (Some(login(user, password)), target.previous(secret).map(|password| login(user, password)))
+        }
+        None => (None, None),
+    };
+    let (mut code, mut body) = send(address, request(present.as_ref())?, limit, BODY_MAX).await?;
+    // The server has not been given the new password yet.
+    if let (401, Some(previous)) = (code, &previous) {
+        (code, body) = send(address, request(Some(previous))?, limit, BODY_MAX).await?;
     }
-    if let Some((user, secret)) = &ask.basic_auth {
-        let password = target.secrets.get(secret).ok_or_else(|| missing(secret.clone()))?;
-        let login = Secret::new([user.as_bytes(), b":", password.expose()].concat());
-        let login = Secret::new(format!("Basic {}", STANDARD.encode(login.expose())));
-        request = request.header("authorization", login.expose());
-    }
-    let request = request
-        .body(Full::new(Bytes::copy_from_slice(body.expose())))
-        .map_err(|error| format!("request: {error}"))?;
-    let (code, body) = send(address, request, limit, BODY_MAX).await?;
     Ok(Answer {
         ok: (200..300).contains(&code),
         code: Some(i32::from(code)),
         body: String::from_utf8_lossy(&body).into_owned(),
     })
+}
+
+fn login(user: &str, password: &Secret<Vec<u8>>) -> Secret<String> {
+    let both = Secret::new([user.as_bytes(), b":", password.expose()].concat());
+    Secret::new(format!("Basic {}", STANDARD.encode(both.expose())))
 }
 
 /// Sends one request; status, and at most `max` bytes of the body.

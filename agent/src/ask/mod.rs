@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_model::observed::Answer;
-use muster_model::plan::{ANSWER_LEN_MAX, Ask, Guard, Probe};
+use muster_model::plan::{ANSWER_LEN_MAX, Ask, Guard, Probe, previous_secret};
 use muster_runtime::net;
+use muster_runtime::secret::Secret;
 
 use crate::files::SecretMap;
 use crate::runtime::ContainerRuntime;
@@ -36,6 +37,11 @@ impl Target {
     fn at(&self, other: Option<Ipv4Addr>, port: u16) -> Result<SocketAddr, String> {
         let address = other.or(self.address).ok_or("the member has no address")?;
         Ok(SocketAddr::new(IpAddr::V4(address), port))
+    }
+
+    /// What a secret was before, while a server may not have been given the present one yet.
+    fn previous(&self, name: &str) -> Option<&Secret<Vec<u8>>> {
+        self.secrets.get(&previous_secret(name))
     }
 }
 

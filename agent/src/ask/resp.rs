@@ -14,6 +14,7 @@ use redis::{RedisConnectionInfo, RedisError, Value};
 use serde_json::{Map, json};
 
 use super::Target;
+use crate::files::{SecretMap, fill_in};
 
 /// Longest part of a server's error that is kept, in characters.
 const ERROR_MAX: usize = 200;
@@ -33,7 +34,7 @@ pub(super) async fn ask(target: &Target, ask: &RespAsk, limit: Duration) -> Resu
     let mut ok = true;
     for (address, calls) in by_address {
         let names = calls.iter().map(|call| call.name.clone());
-        match talk(address, &login, &calls, limit).await {
+        match talk(address, &login, &target.secrets, &calls, limit).await {
             Ok(answered) => answers.extend(names.zip(answered.into_iter().map(|(good, value)| {
                 ok &= good;
                 value
@@ -51,6 +52,7 @@ pub(super) async fn ask(target: &Target, ask: &RespAsk, limit: Duration) -> Resu
 async fn talk(
     address: SocketAddr,
     login: &RedisConnectionInfo,
+    secrets: &SecretMap,
     calls: &[&RespCall],
     limit: Duration,
 ) -> Result<Vec<(bool, serde_json::Value)>, String> {
@@ -60,11 +62,18 @@ async fn talk(
     let exchange = pin!(async move {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
-            let mut command = redis::cmd(call.words.first().map_or("", String::as_str));
-
-            call.words.iter().skip(1).for_each(|word| {
-                command.arg(word);
-            });
+            let mut command = redis::Cmd::new();
+            let mut missing = None;
+            for word in &call.words {
+                match fill_in(word, secrets) {
+                    Ok(word) => drop(command.arg(word.expose().as_slice())),
+                    Err(name) => missing = Some(name),
+                }
+            }
+            if let Some(name) = missing {
+                answers.push((false, json!({ "error": format!("secret {name} has not arrived") })));
+                continue;
+            }
             // What the server refuses comes as a value, not as an error.
             let answer = connection.send_packed_command(&command).await.and_then(Value::extract_error);
             answers.push(match answer {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use muster_model::observed::Answer;
 use muster_model::plan::{SqlAsk, SqlEngine};
 use muster_runtime::net;
+use muster_runtime::secret::Secret;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::Target;
@@ -20,10 +22,23 @@ async fn postgres(target: &Target, ask: &SqlAsk, limit: Duration) -> Result<Answ
     let missing = || format!("secret {} has not arrived", ask.secret);
     let password = target.secrets.get(&ask.secret).ok_or_else(missing)?;
     let address = target.at(None, ask.port)?;
-    let mut config = tokio_postgres::Config::new();
-    config.user(&ask.user).dbname(&ask.database).password(password.expose()).application_name("muster-agent");
-    let stream = net::connect(&address.to_string(), limit).await.map_err(|e| format!("{address}: {e}"))?;
-    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| text(&error))?;
+    let login = async |password: &Secret<Vec<u8>>| {
+        let mut config = tokio_postgres::Config::new();
+        config.user(&ask.user).dbname(&ask.database).application_name("muster-agent");
+        let stream =
+            net::connect(&address.to_string(), limit).await.map_err(|e| format!("{address}: {e}"))?;
+        match config.password(password.expose()).connect_raw(stream, NoTls).await {
+            Ok(connected) => Ok(Ok(connected)),
+            Err(error) if error.code() == Some(&SqlState::INVALID_PASSWORD) => Ok(Err(text(&error))),
+            Err(error) => Err(text(&error)),
+        }
+    };
+    let (client, connection) = match (login(password).await?, target.previous(&ask.secret)) {
+        (Ok(connected), _) => connected,
+        // The server has not been given the new one yet.
+        (Err(_), Some(previous)) => login(previous).await??,
+        (Err(refused), None) => return Err(refused),
+    };
     let query = async {
         let rows = client.simple_query(&ask.statement).await.map_err(|error| text(&error))?;
         let row = rows.iter().find_map(|message| match message {

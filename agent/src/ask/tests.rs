@@ -12,8 +12,12 @@ use crate::runtime::fake::Fake;
 
 /// Answers each request on a connection of its own with the next body; gives back what it was sent.
 async fn serve(listener: Listener, bodies: Vec<String>) -> Vec<String> {
+    serve_codes(listener, bodies.into_iter().map(|body| (200, body)).collect()).await
+}
+
+async fn serve_codes(listener: Listener, answers: Vec<(u16, String)>) -> Vec<String> {
     let mut requests = Vec::new();
-    for body in bodies {
+    for (code, body) in answers {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = vec![0; 8192];
         let mut filled = 0;
@@ -27,7 +31,7 @@ async fn serve(listener: Listener, bodies: Vec<String>) -> Vec<String> {
             }
         }
         requests.push(String::from_utf8_lossy(&request[..filled]).into_owned());
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!("HTTP/1.1 {code} said\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all((head + &body).as_bytes()).await.unwrap();
     }
     requests
@@ -36,6 +40,31 @@ async fn serve(listener: Listener, bodies: Vec<String>) -> Vec<String> {
 fn target() -> Target {
     let secrets = BTreeMap::from([("pg/rest".to_owned(), Secret::new(b"hunter2".to_vec()))]);
     Target { address: Some(Ipv4Addr::LOCALHOST), container: None, secrets: Arc::new(secrets) }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_the_new_password_yet_is_asked_with_the_one_before() {
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ask = HttpAsk {
+        method: "POST".to_owned(),
+        port,
+        path: "/reload".to_owned(),
+        body: None,
+        basic_auth: Some(("admin".to_owned(), "pg/rest".to_owned())),
+        address: None,
+    };
+    let probe = Probe { timeout_ms: 5_000, ask: Ask::Http(ask) };
+    let fake = Fake::default();
+    let mut target = target();
+    let old = Secret::new(b"before".to_vec());
+    Arc::get_mut(&mut target.secrets).unwrap().insert(previous_secret("pg/rest"), old);
+    let answers = vec![(401, String::new()), (200, "done".to_owned())];
+    let (answer, requests) = tokio::join!(super::ask(&fake, &target, &probe), serve_codes(listener, answers));
+    assert_eq!((answer.ok, answer.body.as_str()), (true, "done"));
+    // admin:hunter2, then admin:before
+    assert!(requests[0].contains("authorization: Basic YWRtaW46aHVudGVyMg=="), "{}", requests[0]);
+    assert!(requests[1].contains("authorization: Basic YWRtaW46YmVmb3Jl"), "{}", requests[1]);
 }
 
 #[tokio::test]

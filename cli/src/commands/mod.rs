@@ -13,6 +13,7 @@ mod init;
 mod logs;
 mod op;
 mod plan;
+mod secret;
 mod service;
 mod status;
 mod token;
@@ -46,6 +47,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Op(command) => op::run(app, command).await,
         Command::Service(command) => service::run(app, command).await,
         Command::Conn { service, user } => conn::run(app, &service, user).await,
+        Command::Secret(command) => secret::run(app, command).await,
         Command::Drill(command) => drill::run(app, command).await,
         Command::Explain { about } => explain::run(app, &about).await,
         Command::Whatif(command) => explain::what_if(app, command).await,

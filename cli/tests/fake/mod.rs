@@ -345,6 +345,11 @@ impl Control for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn secrets(&self, _: Request<SecretsRequest>) -> Answer<View> {
+        let json = r#"[{"name":"web/user-app","service":"web","version":2,"changed":0,"stops":false,"refused":false,"rotation":"open sessions stay"}]"#;
+        Ok(Response::new(View { json: json.into() }))
+    }
+
     async fn explain(&self, _: Request<ExplainRequest>) -> Answer<View> {
         let json = r#"{"about":"web","sections":[{"title":"Gates","lines":["healthy"]}],"events":[]}"#;
         Ok(Response::new(View { json: json.into() }))

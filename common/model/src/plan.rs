@@ -12,6 +12,18 @@ use crate::network::{Audience, HostNetwork, Protocol};
 /// Longest answer of a probe or task, in bytes.
 pub const ANSWER_LEN_MAX: usize = 4096;
 
+/// Name under which the value of a secret that comes next is kept, until it is the present one.
+#[must_use]
+pub fn next_secret(name: &str) -> String {
+    format!("{name}@next")
+}
+
+/// Name under which the value of a secret before the present one is kept, while servers may still want it.
+#[must_use]
+pub fn previous_secret(name: &str) -> String {
+    format!("{name}@previous")
+}
+
 /// Everything a host must have, at one generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostPlan {
@@ -428,7 +440,7 @@ pub struct RespAsk {
 pub struct RespCall {
     /// Its answer's key.
     pub name: String,
-    /// Command and arguments.
+    /// Command and arguments; `${secret:NAME}` is replaced.
     pub words: Vec<String>,
     /// Address instead of the member's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

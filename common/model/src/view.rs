@@ -337,6 +337,25 @@ pub struct ConnView {
     pub url: String,
 }
 
+/// One secret. Never its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretView {
+    /// Full name, `<service>/<what>`.
+    pub name: String,
+    /// The service that it belongs to.
+    pub service: Name,
+    /// Grows with each change.
+    pub version: u64,
+    /// When it got its value; 0 = not known.
+    pub changed: Timestamp,
+    /// All members are stopped and started, together, when it is changed.
+    pub stops: bool,
+    /// It cannot be changed.
+    pub refused: bool,
+    /// What a client sees when it is changed, or why it cannot be.
+    pub rotation: String,
+}
+
 /// One entry of the audit chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditView {

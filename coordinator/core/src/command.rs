@@ -335,6 +335,16 @@ pub enum Act {
         /// Its value.
         value: String,
     },
+    /// The next values of these secrets of the service become the present ones; those before are kept for now.
+    PromoteSecrets {
+        /// Full names.
+        names: Vec<String>,
+    },
+    /// The values before the present ones are no longer needed.
+    ForgetPrevious {
+        /// Full names of the secrets.
+        names: Vec<String>,
+    },
     /// The member's container is stopped and started once.
     Restart {
         /// The member.

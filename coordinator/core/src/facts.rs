@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::kinds::{self, Kind, Layout, MemberFacts, Peer, ServiceFacts};
-use crate::state::{Member, Phase, Service, State};
+use crate::kinds::{self, Kind, Layout, MemberFacts, Peer, ServiceFacts, rotate};
+use crate::state::{Member, OperationKind, Phase, Service, State};
 use muster_model::ids::{MemberId, Name, Revision};
 use muster_model::time::{Millis, Timestamp};
 
@@ -41,6 +41,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         children: children.collect(),
         formed: service.formed,
         records: &service.records,
+        secrets: &state.secrets,
         hosts_up: state.hosts.values().filter(|host| host.is_up()).count(),
         now,
     })
@@ -103,6 +104,10 @@ pub fn needed_secrets(state: &State) -> Vec<String> {
     let wanted = state.services.iter().filter(|(_, service)| service.removing.is_none());
     let mut names: Vec<String> =
         wanted.flat_map(|(name, service)| missing_secrets(state, name, service)).collect();
+    names.extend(state.operations.values().filter(|op| op.outcome.is_none()).flat_map(|operation| {
+        let OperationKind::Procedure(procedure) = &operation.kind else { return Vec::new() };
+        rotate::to_make(procedure, &state.secrets)
+    }));
     names.sort();
     names.dedup();
     names

@@ -3,18 +3,18 @@
 //! A plan is sent only when State holds the hash of exactly this content (see [`published`]): whichever coordinator
 //! leads, and whatever its version, one counter always stands for one content.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::{Generation, HostId, MemberId, Name, Revision, Slot};
 use muster_model::network::{HostNetwork, Mesh, MeshPeer, NetworkPlan};
 use muster_model::plan::{
-    Act, Ask, Attachment, Carried, HostPlan, HttpAsk, MemberPlan, Probe, Run, S3Ask, S3What, Task, TaskKind,
-    hash_of,
+    Act, Ask, Attachment, Carried, HostPlan, HttpAsk, MemberPlan, Probe, RespAsk, Run, S3Ask, S3What, Task,
+    TaskKind, hash_of,
 };
 use serde::Serialize;
 
 use crate::rules;
-use crate::state::{Member, Phase, State};
+use crate::state::{Member, Phase, SecretRow, State};
 
 /// The plan of a host as it may be sent now; absent while the present content is not published yet.
 #[must_use]
@@ -57,6 +57,9 @@ struct Outline<'a> {
     discard: Vec<MemberId>,
     tasks: Vec<&'a Task>,
     carried: Vec<Carried>,
+    /// Versions of secrets that were changed: a plan names secrets, but not their values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<&'a str, u64>,
 }
 
 fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
@@ -92,7 +95,15 @@ fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
         discard: discarded(state, host),
         tasks: tasks.map(|row| &row.task).collect(),
         carried: services.into_iter().filter_map(|service| carried(state, service)).collect(),
+        secrets: changed_secrets(state),
     })
+}
+
+/// Of the whole platform: a plan that is sent once more for another host's secret changes nothing.
+fn changed_secrets(state: &State) -> BTreeMap<&str, u64> {
+    let changed = |name: &str, row: &SecretRow| row.version > 1 || name.contains('@');
+    let rows = state.secrets.iter().filter(|(name, row)| changed(name, row));
+    rows.map(|(name, row)| (name.as_str(), row.version)).collect()
 }
 
 /// Members on their way out whose data an operator said to delete, or which had only a drill's ledger.
@@ -208,7 +219,7 @@ pub fn secret_names(plan: &HostPlan) -> BTreeSet<String> {
 fn of_act(act: &Act) -> Vec<String> {
     match act {
         Act::Http(http) => of_http(http),
-        Act::Resp(resp) => vec![resp.secret.clone()],
+        Act::Resp(resp) => of_resp(resp),
         Act::S3(s3) => of_s3(s3),
         Act::Exec { .. } | Act::Signal { .. } | Act::EtcdDelete { .. } => Vec::new(),
     }
@@ -218,6 +229,11 @@ fn of_http(http: &HttpAsk) -> Vec<String> {
     let mut names = http.body.as_deref().map(placeholders).unwrap_or_default();
     names.extend(http.basic_auth.iter().map(|(_, secret)| secret.clone()));
     names
+}
+
+fn of_resp(resp: &RespAsk) -> Vec<String> {
+    let words = resp.calls.iter().flat_map(|call| &call.words).flat_map(|word| placeholders(word));
+    std::iter::once(resp.secret.clone()).chain(words).collect()
 }
 
 fn of_s3(s3: &S3Ask) -> Vec<String> {
@@ -232,7 +248,7 @@ fn of_probe(probe: &Probe) -> Vec<String> {
     match &probe.ask {
         Ask::Http(http) => of_http(http),
         Ask::Sql(sql) => vec![sql.secret.clone()],
-        Ask::Resp(resp) => vec![resp.secret.clone()],
+        Ask::Resp(resp) => of_resp(resp),
         Ask::S3(s3) => of_s3(s3),
         Ask::Tcp { .. } | Ask::Exec { .. } | Ask::EtcdRange { .. } => Vec::new(),
     }

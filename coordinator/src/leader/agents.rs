@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_core::plan::{published, secret_names};
 use muster_core::state::State;
 use muster_model::ids::HostId;
-use muster_model::plan::HostPlan;
+use muster_model::plan::{HostPlan, previous_secret};
 use muster_proto::agents::{PlanUpdate, to_agent};
 
 use super::{Leader, TICK};
@@ -53,7 +53,11 @@ impl Leader {
     /// Absent = a secret cannot be opened: the plan is not sent, and the log says why.
     fn update(&self, state: &State, host: &HostId, plan: &HostPlan) -> Option<PlanUpdate> {
         let mut secrets = HashMap::new();
-        for name in secret_names(plan) {
+        let names = secret_names(plan);
+        let before =
+            names.iter().map(|name| previous_secret(name)).filter(|name| state.secrets.contains_key(name));
+        let before: Vec<String> = before.collect();
+        for name in names.into_iter().chain(before) {
             match self.parts.authority.open(state, &name) {
                 Ok(secret) => secrets.insert(name, Bytes::copy_from_slice(secret.expose())),
                 Err(error) => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use muster_core::command::Caller;
 use muster_core::state::State;
 use muster_core::view::{self, Local};
-use muster_core::{dry_run, explain, view as views, what_if};
+use muster_core::{dry_run, explain, secrets, view as views, what_if};
 use muster_model::ids::{Name, OperationId};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::Timestamp;
@@ -232,6 +232,16 @@ impl Control for Controls {
     async fn conn(&self, request: Request<pb::ConnRequest>) -> Result<Response<pb::View>, Status> {
         let state = self.read().await?;
         self.connections(&state, &request.into_inner())
+    }
+
+    async fn secrets(&self, request: Request<pb::SecretsRequest>) -> Result<Response<pb::View>, Status> {
+        let only = request.into_inner().service;
+        let only = if only.is_empty() { None } else { Some(name("service", &only)?) };
+        let state = self.read().await?;
+        if let Some(only) = only.as_ref().filter(|only| !state.services.contains_key(*only)) {
+            return Err(Status::not_found(format!("there is no service `{only}`")));
+        }
+        Ok(view(&secrets::list(&state, only.as_ref())))
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Result<Response<pb::View>, Status> {

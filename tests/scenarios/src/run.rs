@@ -115,6 +115,14 @@ const POSTGRES: &[Scenario] = &[
         act: s::faults::kill_primary_alone,
     },
     Scenario {
+        name: "secret-rotate",
+        what: "all passwords of PostgreSQL change under load, a coordinator dies in it; nobody is cut off",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: s::rotate::postgres,
+    },
+    Scenario {
         name: "switchover",
         what: "the leading role moves by command",
         runs: 5,

@@ -84,11 +84,38 @@ impl Writer {
         Ok(good.filter_map(|answer| answer["at"].as_u64()).collect())
     }
 
+    /// What it is compared through in the end: the running one goes on as it is.
+    ///
+    /// # Errors
+    /// Its configuration cannot be written.
+    pub fn with_endpoints(self, endpoints: &[String]) -> Result<Self> {
+        let mut body: Value = serde_json::from_str(&exec(&self.host, &["cat", &self.config])?)?;
+        body["endpoints"] = json!(endpoints);
+        exec(&self.host, &["sh", "-c", &format!("printf '%s' '{body}' > {}", self.config)])?;
+        Ok(self)
+    }
+
     /// Stops it and compares its ledger with the database.
     ///
     /// # Errors
     /// It does not stop, or the database cannot be read.
     pub fn finish(mut self) -> Result<Value> {
+        self.end()?;
+        let words = ["/usr/local/lib/muster/muster-writer", "verify", "--config", &self.config];
+        let out = self.host.exec_within(&words, Duration::from_secs(60))?;
+        ensure!(out.success(), "verify: {}{}", out.stdout, out.stderr);
+        serde_json::from_str(&out.stdout).with_context(|| format!("verify said {}", out.stdout))
+    }
+
+    /// Stops it; nothing is compared.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
         exec(&self.host, &["pkill", "-TERM", "-f", &format!("muster-writer run --config {}", self.config)])?;
         for _ in 0..100 {
             if self.child.try_wait()?.is_some() {
@@ -96,10 +123,7 @@ impl Writer {
             }
             sleep(Duration::from_millis(100));
         }
-        let words = ["/usr/local/lib/muster/muster-writer", "verify", "--config", &self.config];
-        let out = self.host.exec_within(&words, Duration::from_secs(60))?;
-        ensure!(out.success(), "verify: {}{}", out.stdout, out.stderr);
-        serde_json::from_str(&out.stdout).with_context(|| format!("verify said {}", out.stdout))
+        Ok(())
     }
 }
 

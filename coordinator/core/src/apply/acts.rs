@@ -7,7 +7,7 @@ use muster_model::ids::{HostId, MemberId, Name, OperationId, Slot};
 use muster_model::plan::Attachment;
 use muster_model::spec::ServiceSpec;
 
-use super::{event, platform, unfit, unknown};
+use super::{event, platform, security, unfit, unknown};
 use crate::command::{Act, LogMeta, NewBlock, Rejected};
 use crate::state::{
     Block, Member, Phase, RECORD_LEN_MAX, RECORDS_MAX, Removal, Rendering, Service, ServiceParent, State,
@@ -90,6 +90,13 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
             Ok(())
         }
         Act::Record { key, value } => record(service(state, name)?, key, value),
+        Act::PromoteSecrets { names } => {
+            names.iter().try_for_each(|secret| security::promote_secret(state, name, secret, meta))
+        }
+        Act::ForgetPrevious { names } => {
+            names.iter().for_each(|secret| security::forget_previous(state, secret));
+            Ok(())
+        }
         Act::HasData { member } => {
             self::member(state, name, *member)?.has_data = true;
             Ok(())

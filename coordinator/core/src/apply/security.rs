@@ -1,5 +1,7 @@
 //! Commands about secrets, tokens and certificates.
 
+use muster_model::ids::Name;
+use muster_model::plan::{next_secret, previous_secret};
 use muster_model::time::Timestamp;
 
 use super::{event, unfit, unknown};
@@ -27,9 +29,29 @@ pub fn put_secret(
     if sealed.len() > SEALED_LEN_MAX || (present == 0 && state.secrets.len() >= SECRETS_MAX) {
         return Err(unfit(format!("secret `{name}` is too long, or there are too many secrets")));
     }
-    state.secrets.insert(name.to_owned(), SecretRow { sealed: sealed.to_owned(), version: present + 1 });
+    let row = SecretRow { sealed: sealed.to_owned(), version: present + 1, changed: meta.at };
+    state.secrets.insert(name.to_owned(), row);
     event(state, meta, name, "secret stored");
     Ok(())
+}
+
+/// The next value becomes the present one; the one before is kept until [`forget_previous`].
+pub fn promote_secret(state: &mut State, service: &Name, name: &str, meta: LogMeta) -> Result<(), Rejected> {
+    let own = name.split_once('/').is_some_and(|(owner, _)| owner == service.as_str());
+    let next = state.secrets.get(&next_secret(name)).filter(|_| own).map(|row| row.sealed.clone());
+    let next = next.ok_or_else(|| unfit(format!("`{name}` has no next value")))?;
+    let present = state.secrets.get_mut(name).ok_or_else(|| unknown("secret", name))?;
+    let version = present.version + 1;
+    let previous = std::mem::replace(present, SecretRow { sealed: next, version, changed: meta.at });
+    state.secrets.insert(previous_secret(name), previous);
+    state.secrets.remove(&next_secret(name));
+    event(state, meta, name, format!("changed: version {version}"));
+    Ok(())
+}
+
+/// The value before the present one is no longer given to anybody.
+pub fn forget_previous(state: &mut State, name: &str) {
+    state.secrets.remove(&previous_secret(name));
 }
 
 pub fn create_token(

@@ -20,6 +20,9 @@ pub fn of(what: &What) -> String {
             let lost = if *confirm_lost { ", whose member is said to be lost for good" } else { "" };
             format!("replace of {service}/{slot}{lost}")
         }
+        What::StartOperation { service, kind: OperationKind::Procedure(procedure), .. } => {
+            format!("{} of service {service}: {}", procedure.name, procedure.why)
+        }
         What::StartOperation { service, kind, .. } => format!("{} of service {service}", kind.name()),
         What::Advance(advance) => format!("advance operation {}", advance.operation),
         What::SteerOperation { operation, verb } => format!("{verb:?} operation {operation}"),

@@ -264,6 +264,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
 }
 
 static NO_RECORDS: BTreeMap<String, String> = BTreeMap::new();
+static NO_SECRETS: BTreeMap<String, crate::state::SecretRow> = BTreeMap::new();
 
 /// A formed service with these members.
 pub fn facts<'a>(service: &'a Name, spec: &'a ServiceSpec, members: Vec<MemberFacts>) -> ServiceFacts<'a> {
@@ -277,6 +278,7 @@ pub fn facts<'a>(service: &'a Name, spec: &'a ServiceSpec, members: Vec<MemberFa
         children: BTreeMap::new(),
         formed: true,
         records: &NO_RECORDS,
+        secrets: &NO_SECRETS,
         now: Timestamp(10_000),
     }
 }

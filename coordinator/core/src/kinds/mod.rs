@@ -9,7 +9,7 @@ mod etcd;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod haproxy;
 mod mariadb;
 mod nats;
@@ -17,6 +17,7 @@ mod parts;
 mod postgres;
 mod procedure;
 mod redis;
+pub mod rotate;
 mod s3;
 mod settings;
 mod votes;
@@ -37,7 +38,10 @@ use muster_model::view::Health;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::command::TaskDraft;
+use crate::state::SecretRow;
 use haproxy::front::Front;
+use rotate::Rotation;
 
 /// Every kind, by name.
 pub static ALL: [&dyn Kind; 9] = [
@@ -299,6 +303,8 @@ pub struct ServiceFacts<'a> {
     pub formed: bool,
     /// Facts that its kind recorded for good.
     pub records: &'a BTreeMap<String, String>,
+    /// Sealed secrets of the platform by full name: that they exist, and their versions.
+    pub secrets: &'a BTreeMap<String, SecretRow>,
     /// Number of hosts that are up.
     pub hosts_up: usize,
     /// Now, by the leader's clock.
@@ -469,6 +475,29 @@ pub trait Kind: Sync {
         _answers: &[(String, TaskOutcome)],
     ) -> ProcedureStep {
         ProcedureStep::Done(format!("this version does not know the procedure {}", procedure.name))
+    }
+
+    /// How one of its secrets is changed, and what clients see of it; `what` is its name without the service's.
+    ///
+    /// # Errors
+    /// Why it cannot be changed.
+    fn rotation(&self, _spec: &ServiceSpec, _what: &str) -> Result<Rotation, Wait> {
+        Err(Wait(format!("a service of kind `{}` cannot be given new passwords yet", self.name())))
+    }
+
+    /// Tasks, by labels, after which its members accept the next values of these secrets beside the present ones.
+    fn introduce(&self, _service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        Vec::new()
+    }
+
+    /// Tasks, by labels, after which the new values of these secrets are in force, and no others.
+    fn enforce(&self, _service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        Vec::new()
+    }
+
+    /// Tasks, by labels, that succeed if the new values of these secrets are in force.
+    fn confirm(&self, _service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        Vec::new()
     }
 
     /// Whether a drill may break something now.

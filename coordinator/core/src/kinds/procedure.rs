@@ -45,6 +45,10 @@ pub enum ProcedureStep {
         /// Its value.
         value: String,
     },
+    /// The next values of these secrets become the present ones. Those before are still known to the agents.
+    Promote(Vec<String>),
+    /// The values before the present ones of these secrets are forgotten.
+    ForgetPrevious(Vec<String>),
     /// Not yet, for this reason.
     Wait(String),
     /// It is done.

@@ -9,7 +9,7 @@ use super::step::Turn;
 use crate::command::{Act, Advance, Command, What};
 use crate::drill::DrillStep;
 use crate::facts::{kind_of, service_facts};
-use crate::kinds::{Procedure, ProcedureProgress, ProcedureStep};
+use crate::kinds::{Procedure, ProcedureProgress, ProcedureStep, rotate};
 use crate::state::{NeedsOperator, Operation, OperationKind, Outcome, State, Step};
 
 /// Longest wait of a procedure for something that its kind waits for.
@@ -98,7 +98,11 @@ pub fn procedure(turn: &Turn<'_>) -> Option<Advance> {
         let surplus = progress.answers.len().saturating_sub(ANSWERS_KEPT);
         progress.answers.drain(..surplus);
     }
-    let step = kind.proceed(&facts, procedure, &progress.answers);
+    let step = if procedure.name == rotate::NAME {
+        rotate::proceed(kind, &facts, procedure, &progress.answers)
+    } else {
+        kind.proceed(&facts, procedure, &progress.answers)
+    };
     step_of(turn, step, progress)
 }
 
@@ -138,6 +142,14 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
             }
             let status = format!("recorded: {key} is {value}");
             Some(go(status).with_acts(service, vec![Act::Record { key, value }]))
+        }
+        ProcedureStep::Promote(names) => {
+            let status = format!("{} changed", names.join(", "));
+            Some(go(status).with_acts(service, vec![Act::PromoteSecrets { names }]))
+        }
+        ProcedureStep::ForgetPrevious(names) => {
+            let status = "the values before are forgotten".to_owned();
+            Some(go(status).with_acts(service, vec![Act::ForgetPrevious { names }]))
         }
         ProcedureStep::Wait(why) if same => waits(turn, &why),
         ProcedureStep::Wait(why) => Some(go(why)),

@@ -19,6 +19,13 @@ pub struct SecretRow {
     pub sealed: String,
     /// Grows with each change.
     pub version: u64,
+    /// When it got this value; 0 = before that was kept.
+    #[serde(default, skip_serializing_if = "unknown")]
+    pub changed: Timestamp,
+}
+
+const fn unknown(at: &Timestamp) -> bool {
+    at.0 == 0
 }
 
 /// What a token lets its bearer become.

@@ -7,6 +7,7 @@ use muster_core::command::{Command, Reply, Verb, What};
 use muster_core::drill::{DrillSpec, refusal as drill_refusal};
 use muster_core::facts::kind_of as kind_of_service;
 use muster_core::reconcile::replace_refusal;
+use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
 use muster_model::ids::{LogIndex, Name, OperationId};
@@ -88,7 +89,12 @@ impl Controls {
         if request.kind == "scale" {
             return self.scale(actor, request, &state, &service).await;
         }
-        let kind = kind_of(&request, &service)?;
+        let kind = if request.kind == "rotate" {
+            rotation_of(&state, &service, &request.argument)
+                .map_err(|why| Status::failed_precondition(format!("nothing is changed: {why}")))?
+        } else {
+            kind_of(&request, &service)?
+        };
         if let OperationKind::Drill(drill) = &kind
             && let Some(why) = drill_refusal(&state, drill, self.now(&state))
         {

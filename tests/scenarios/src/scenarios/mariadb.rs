@@ -97,6 +97,14 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: cold_start,
     },
+    Scenario {
+        name: "mariadb-secret-rotate",
+        what: "all passwords change under load; open sessions stay",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: super::rotate::mariadb,
+    },
 ];
 
 /// A platform with the service, healthy; one with other services is taken down first.

@@ -13,5 +13,6 @@ pub mod postgres;
 pub mod quickstart;
 pub mod redis;
 pub mod repair;
+pub mod rotate;
 pub mod s3;
 pub mod update;

@@ -57,6 +57,14 @@ pub const SCENARIOS: &[Scenario] = &[
         act: kill_host,
     },
     Scenario {
+        name: "redis-secret-rotate",
+        what: "all passwords change under load: both are good until every member takes the new one",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: super::rotate::redis,
+    },
+    Scenario {
         name: "redis-switchover",
         what: "a shard's master moves by command, stays there, and goes back by command",
         runs: 5,

@@ -97,6 +97,14 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: replace,
     },
+    Scenario {
+        name: "s3-secret-rotate",
+        what: "users' keys change without an interruption, the login of the deployment by one that is announced",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: super::rotate::s3,
+    },
 ];
 
 /// A platform with the service on it.

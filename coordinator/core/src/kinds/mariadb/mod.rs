@@ -19,10 +19,12 @@ use serde_json::{Map, json};
 
 use self::settings::{Mode, Settings};
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::rotate::{self, Rotation};
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
     RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
+use crate::command::TaskDraft;
 
 /// Clients of a member itself; of the proxies, the way to the one that takes writes.
 pub const PORT: u16 = 3306;
@@ -130,6 +132,21 @@ impl Kind for Mariadb {
 
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
         decide::may_stop(service, member)
+    }
+
+    fn rotation(&self, _spec: &ServiceSpec, _what: &str) -> Result<Rotation, Wait> {
+        Ok(Rotation::smooth(
+            "open sessions stay; a user has one password, so a new login with the old one is refused within a second",
+        ))
+    }
+
+    /// Only the one that clients write to does it; it reaches the others as a row does.
+    fn enforce(&self, service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        let give = |member: &super::MemberFacts| {
+            let label = format!("{}/{} is given the new passwords", service.name, member.slot);
+            (label, rotate::action(member.member, "converge", render::CONVERGE_MS))
+        };
+        service.members.iter().map(give).collect()
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {

@@ -26,6 +26,9 @@ const MISSED_PORT: u16 = 4568;
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 3306, gid: 3306 };
 
+/// Longest time of the action that makes users and databases.
+pub const CONVERGE_MS: u64 = 30_000;
+
 pub const LIMITS: Limits =
     Limits { memory_bytes: 512 * parts::MIB, cpu_millis: 0, pids: 1_000, shm_bytes: 16 * parts::MIB };
 
@@ -43,7 +46,7 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
     let settings = Settings::of(context.spec);
     let get = |path: &str| Ask::Http(parts::http("GET", CHECK_PORT, path));
     let converge =
-        ActionSpec { guard: None, run: Act::Exec { argv: program(&["converge"]) }, timeout_ms: 30_000 };
+        ActionSpec { guard: None, run: Act::Exec { argv: program(&["converge"]) }, timeout_ms: CONVERGE_MS };
     // Only the member in the lowest slot of a cluster that was never formed may begin one, at its very first start.
     let first = context.peers.iter().map(|peer| peer.slot).min() == Some(context.me.slot);
     let forms = settings.mode == Mode::Ha && first && !context.joins_existing;

@@ -15,6 +15,8 @@ from psycopg import sql
 SOCKET = "host=/run/postgresql user=postgres connect_timeout=5"
 REST = "http://127.0.0.1:8008/config"
 TRIES = 60
+# Made by Patroni when it makes the database; their passwords are the platform's all the same.
+OWN = {"postgres": "superuser", "muster_replication": "replication", "muster_rewind": "rewind"}
 
 
 def secret(name):
@@ -36,9 +38,19 @@ def user(db, name, password, extra=sql.SQL("")):
     role = sql.Identifier(name)
     if not exists(db, "pg_roles", "rolname", name):
         db.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-    # Hashed here, so that the password itself never reaches the server's log.
-    hashed = db.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    db.execute(sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER PASSWORD {} {}").format(role, sql.Literal(hashed), extra))
+    db.execute(sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER PASSWORD {} {}").format(role, hashed(db, name, password), extra))
+
+
+def hashed(db, name, password):
+    """As the server stores it, so that the password itself never reaches its log."""
+    return sql.Literal(db.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode())
+
+
+def own_passwords(db):
+    for role, what in OWN.items():
+        if exists(db, "pg_roles", "rolname", role):
+            new = hashed(db, role, secret(what))
+            db.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), new))
 
 
 def database(db, name, owner):
@@ -87,6 +99,7 @@ def converge(wait):
                 raise RuntimeError("not promoted yet")
             return
         db.execute("SELECT pg_advisory_lock(7237128)")
+        own_passwords(db)
         probe(db)
         for name in wanted["users"]:
             user(db, name, secret(f"user-{name}"))

@@ -6,6 +6,7 @@ mod observe;
 mod parameters;
 mod release;
 mod render;
+mod rotate;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,12 @@ use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::rotate::Rotation;
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
     RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
+use crate::command::TaskDraft;
 
 /// Clients and replication.
 pub const PORT: u16 = 5432;
@@ -178,6 +181,18 @@ impl Kind for Postgres {
         let to = decide::candidate(service, &settings, to)?;
         let pair = |member: &super::MemberFacts| (member.slot, member.member);
         Ok(release::switchover(service.name, &settings, pair(from), pair(to)))
+    }
+
+    fn rotation(&self, _spec: &ServiceSpec, what: &str) -> Result<Rotation, Wait> {
+        rotate::rotation(what)
+    }
+
+    fn enforce(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::enforce(service, secrets)
+    }
+
+    fn confirm(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::confirm(service, secrets)
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {

@@ -23,6 +23,13 @@ const USER: UserIds = UserIds { uid: 5432, gid: 5432 };
 pub const LIMITS: Limits =
     Limits { memory_bytes: 512 * parts::MIB, cpu_millis: 0, pids: 1_000, shm_bytes: 128 * parts::MIB };
 
+/// Longest time of the actions.
+pub const CONVERGE_MS: u64 = 30_000;
+pub const RELOAD_MS: u64 = 10_000;
+
+/// The user of the probes.
+pub const PROBE_USER: &str = "muster_probe";
+
 /// Beats on a leader; on a replica only says that it is one.
 const BEAT: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE muster.beat()::text END";
 const SYSTEM_ID: &str = "SELECT system_identifier::text FROM pg_control_system()";
@@ -41,20 +48,23 @@ pub fn patroni_post(service: &Name, path: &str, body: Option<String>) -> HttpAsk
     }
 }
 
+/// A statement as the user of the probes.
+pub fn sql(service: &Name, statement: &str) -> SqlAsk {
+    SqlAsk {
+        engine: SqlEngine::Postgres,
+        port: PORT,
+        user: PROBE_USER.to_owned(),
+        secret: secret(service, "probe"),
+        database: "postgres".to_owned(),
+        statement: statement.to_owned(),
+    }
+}
+
 pub fn render(context: &RenderContext<'_>) -> Rendered {
     let settings = Settings::of(context.spec);
     let service = context.service;
     let get = |path: &str| Ask::Http(parts::http("GET", REST_PORT, path));
-    let sql = |statement: &str| {
-        Ask::Sql(SqlAsk {
-            engine: SqlEngine::Postgres,
-            port: PORT,
-            user: "muster_probe".to_owned(),
-            secret: secret(service, "probe"),
-            database: "postgres".to_owned(),
-            statement: statement.to_owned(),
-        })
-    };
+    let sql = |statement: &str| Ask::Sql(sql(service, statement));
     Rendered {
         image: settings.image.clone(),
         // The image's first process is tini, Patroni its only child: when Patroni dies the container dies, and the
@@ -85,8 +95,8 @@ fn actions(service: &Name) -> BTreeMap<String, ActionSpec> {
     let action = |run, timeout_ms| ActionSpec { guard: None, run, timeout_ms };
     let converge = ["/opt/patroni/bin/python", "/muster/converge.py"].map(str::to_owned).to_vec();
     BTreeMap::from([
-        ("reload".to_owned(), action(Act::Http(patroni_post(service, "/reload", None)), 10_000)),
-        ("converge".to_owned(), action(Act::Exec { argv: converge }, 30_000)),
+        ("reload".to_owned(), action(Act::Http(patroni_post(service, "/reload", None)), RELOAD_MS)),
+        ("converge".to_owned(), action(Act::Exec { argv: converge }, CONVERGE_MS)),
     ])
 }
 
@@ -104,7 +114,8 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         parts::file("/muster/converge.json", format!("{wanted:#}\n"), 0o444, converge.clone()),
     ];
     let users = settings.users.iter().map(|user| format!("user-{user}"));
-    for what in ["probe".to_owned(), "restapi".to_owned()].into_iter().chain(users) {
+    let own = ["superuser", "replication", "rewind", "probe", "restapi"].map(str::to_owned);
+    for what in own.into_iter().chain(users) {
         let content = format!("${{secret:{}}}", secret(context.service, &what));
         files.push(parts::file(&format!("/muster/secrets/{what}"), content, 0o400, converge.clone()));
     }

@@ -5,6 +5,7 @@ mod decide;
 mod observe;
 mod render;
 mod repair;
+mod rotate;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,12 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 
 use self::settings::{Mode, Settings};
+use super::rotate::Rotation;
 use super::{
     Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext, SecretNeed,
     ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
+use crate::command::TaskDraft;
 
 /// Clients.
 pub const PORT: u16 = 6379;
@@ -126,6 +129,22 @@ impl Kind for Redis {
 
     fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
         decide::may_replace(service, &Settings::of(service.spec), member)
+    }
+
+    fn rotation(&self, _spec: &ServiceSpec, what: &str) -> Result<Rotation, Wait> {
+        rotate::rotation(what)
+    }
+
+    fn introduce(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::introduce(service, secrets)
+    }
+
+    fn enforce(&self, service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::enforce(service)
+    }
+
+    fn confirm(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::confirm(service, secrets)
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {

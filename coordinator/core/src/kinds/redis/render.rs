@@ -17,10 +17,15 @@ use crate::kinds::{RenderContext, parts};
 const CONFIG: &str = include_str!("redis.conf");
 const CLUSTER: &str = include_str!("cluster.conf");
 const START: &str = include_str!("start.sh");
+const USERS: &str = include_str!("users.sh");
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 6379, gid: 6379 };
 /// The platform's own user.
-const ADMIN: &str = "muster-admin";
+pub const ADMIN: &str = "muster-admin";
+/// The user by which a member follows another one.
+pub const REPLICA: &str = "muster-replica";
+/// Longest time of the action that gives the server its users.
+pub const USERS_MS: u64 = 10_000;
 
 pub const LIMITS: Limits =
     Limits { memory_bytes: 256 * parts::MIB, cpu_millis: 0, pids: 100, shm_bytes: 16 * parts::MIB };
@@ -95,8 +100,8 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
     }
     let load = ActionSpec {
         guard: None,
-        run: Act::Resp(admin(service, vec![call("load", "ACL LOAD")])),
-        timeout_ms: 5_000,
+        run: Act::Exec { argv: ["/bin/sh", "/muster/users.sh"].map(str::to_owned).to_vec() },
+        timeout_ms: USERS_MS,
     };
     Rendered {
         image: settings.image.clone(),
@@ -129,14 +134,16 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         .filter(|peer| peer.member != context.me.member)
         .map(|peer| format!("{}\n", parts::address(peer, &settings.network)))
         .collect();
-    let start = START
-        .replace("@SERVER@", settings.flavour.server())
-        .replace("@CLIENT@", settings.flavour.client())
-        .replace("@PORT@", &PORT.to_string());
+    let script = |text: &str| {
+        text.replace("@SERVER@", settings.flavour.server())
+            .replace("@CLIENT@", settings.flavour.client())
+            .replace("@PORT@", &PORT.to_string())
+    };
     let admin = format!("${{secret:{}}}", secret(context.service, "admin"));
     vec![
         parts::file("/muster/redis.conf", config(context, settings), 0o400, OnChange::Restart),
-        parts::file("/muster/start.sh", start, 0o444, OnChange::Restart),
+        parts::file("/muster/start.sh", script(START), 0o444, OnChange::Restart),
+        parts::file("/muster/users.sh", script(USERS), 0o444, OnChange::None),
         parts::file(
             "/muster/users.acl",
             users(context, settings),
@@ -176,7 +183,7 @@ fn users(context: &RenderContext<'_>, settings: &Settings) -> String {
     let mut lines = vec![
         "user default off".to_owned(),
         format!("user {ADMIN} on {} ~* &* +@all", password("admin")),
-        format!("user muster-replica on {} +psync +replconf +ping", password("replica")),
+        format!("user {REPLICA} on {} +psync +replconf +ping", password("replica")),
     ];
     // What a client that knows clusters asks for, and nothing that changes the server or looks at other clients.
     const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +keys +sort +role +cluster|slots +cluster|shards \

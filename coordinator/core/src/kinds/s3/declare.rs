@@ -4,14 +4,17 @@
 use std::collections::BTreeSet;
 
 use muster_model::observed::TaskOutcome;
-use muster_model::plan::{Act, S3User, S3What, TaskKind, hash_of};
+use muster_model::plan::{Act, S3User, S3What, TaskKind, hash_of, next_secret};
 use serde_json::Value;
 
 use super::render::{secret, signed};
 use super::settings::Settings;
 use crate::command::TaskDraft;
+use crate::kinds::rotate::Rotation;
 use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
+/// Name of the secret of the whole deployment's login.
+const ROOT: &str = "root";
 /// The procedure's name.
 const NAME: &str = "declare";
 /// Record: hash of what was brought about.
@@ -79,7 +82,7 @@ fn calls(service: &ServiceFacts<'_>, settings: &Settings) -> Vec<Call> {
     }
     let user = |user: &super::settings::User| S3User {
         name: user.name.clone(),
-        secret: secret(service.name, &format!("user-{}", user.name)),
+        secret: key(service, user),
         policy: user.policy.clone(),
     };
     let users = settings.users.iter().map(user).collect();
@@ -146,6 +149,45 @@ pub fn proceed(
         timeout_ms: TIMEOUT_MS,
     };
     ProcedureStep::Task { label: call.label, task: Box::new(task) }
+}
+
+/// The login of the deployment is read at a start, and must be the same in all members at any time.
+pub fn rotation(what: &str) -> Rotation {
+    if what == ROOT {
+        let clients = "all members are stopped and started, together: no reads and no writes for about 10 s";
+        return Rotation { clients: clients.to_owned(), stops: true };
+    }
+    Rotation::smooth(
+        "a user has one key: a request that is signed with the old one is refused within a second",
+    )
+}
+
+/// The users' next keys. From then on the servers take no others.
+pub fn introduce(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    secrets: &[String],
+) -> Vec<(String, TaskDraft)> {
+    let changed = |user: &&super::settings::User| secrets.contains(&key(service, user));
+    let users = settings.users.iter().filter(changed).map(|user| S3User {
+        name: user.name.clone(),
+        secret: next_secret(&key(service, user)),
+        policy: user.policy.clone(),
+    });
+    let users: Vec<S3User> = users.collect();
+    let through = service.members.iter().find(|member| parts::is_ready(member)).filter(|_| !users.is_empty());
+    let task = through.map(|through| TaskDraft {
+        member: through.member,
+        guard: None,
+        what: TaskKind::Act { act: Act::S3(signed(service.name, S3What::ImportUsers(users))) },
+        timeout_ms: TIMEOUT_MS,
+    });
+    task.map(|task| ("the users get their new keys".to_owned(), task)).into_iter().collect()
+}
+
+/// Name of the secret that is a user's key.
+fn key(service: &ServiceFacts<'_>, user: &super::settings::User) -> String {
+    secret(service.name, &format!("user-{}", user.name))
 }
 
 /// Safety of this order: who exists is recorded before it is said that all is as declared.

@@ -21,10 +21,12 @@ use serde_json::json;
 
 use self::settings::{Mode, Settings};
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::rotate::Rotation;
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
     RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
+use crate::command::TaskDraft;
 
 /// Clients and members; also the proxies'.
 const PORT: u16 = 9000;
@@ -170,6 +172,14 @@ impl Kind for S3 {
         );
         let help = "make a second s3 service and copy, or write `mode`, `hosts` and `drives` as they were";
         Err(Problem::new(path, message, help))
+    }
+
+    fn rotation(&self, _spec: &ServiceSpec, what: &str) -> Result<Rotation, Wait> {
+        Ok(declare::rotation(what))
+    }
+
+    fn introduce(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        declare::introduce(service, &Settings::of(service.spec), secrets)
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
