@@ -260,7 +260,9 @@ fn masters_spread_again_unless_an_operator_chose() {
     judge(behind, quietly, |facts| assert_eq!(Redis.due(facts), None, "not before everybody is in sync"));
     let mut young = skewed();
     young[0].seen.as_mut().unwrap().facts.insert("young".to_owned(), "yes".to_owned());
-    judge(young, quietly, |facts| assert_eq!(Redis.due(facts), None, "not while an election's votes still count"));
+    judge(young, quietly, |facts| {
+        assert_eq!(Redis.due(facts), None, "not while an election's votes still count")
+    });
 }
 
 #[test]
