@@ -34,10 +34,13 @@ enum Command {
     Quickstart,
     /// Remove the hosts and everything of theirs.
     Down,
-    /// Every scenario once, on a platform of its own; ends with the plain closing line.
+    /// Every scenario of the test run once, on a platform of its own; ends with the plain closing line.
     Run {
         /// Only these.
         names: Vec<String>,
+        /// Without names: also the scenario whose turn it is at this commit.
+        #[arg(long, value_name = "HASH")]
+        turn: Option<String>,
         /// Keep the hosts for a look afterwards.
         #[arg(long)]
         keep: bool,
@@ -76,7 +79,7 @@ fn execute(command: Command) -> Result<bool> {
         Command::Up => Platform::from_env()?.up().map(|()| true),
         Command::Quickstart => scenarios::quickstart::quickstart(&Platform::from_env()?).map(|()| true),
         Command::Down => Platform::from_env()?.testbed.down(false, false).map(|()| true),
-        Command::Run { names, keep } => run::run(&names, keep),
+        Command::Run { names, turn, keep } => run::run(&names, turn.as_deref(), keep),
         Command::Items => {
             run::items();
             Ok(true)

@@ -45,6 +45,32 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
 ];
 
+/// Of these a test run makes one, chosen by the commit: over many commits each has its turn.
+const TURNS: &[&str] = &[
+    "kill-primary-held",
+    "kill-replica",
+    "redis-switchover",
+    "redis-broken-image",
+    "redis-replicas",
+    "mariadb-switchover",
+    "mariadb-broken-image",
+    "mariadb-kill-host",
+    "s3-rolling-restart",
+    "s3-kill-host",
+    "s3-full-stop",
+    "nats",
+];
+
+/// The scenario whose turn it is.
+///
+/// # Errors
+/// The commit is no hexadecimal number.
+fn turn(commit: &str) -> Result<&'static str> {
+    let digits = commit.get(..8).unwrap_or(commit);
+    let number = usize::from_str_radix(digits, 16).with_context(|| format!("{commit} is no commit"))?;
+    Ok(TURNS[number % TURNS.len()])
+}
+
 fn all() -> impl Iterator<Item = &'static Scenario> {
     TABLES.iter().flat_map(|table| table.scenarios)
 }
@@ -207,14 +233,19 @@ pub fn items() {
     }
 }
 
-/// Every scenario once. True = none failed.
+/// Every scenario of the test run once, and the one whose turn it is at this commit. True = none failed.
 ///
 /// # Errors
 /// The environment is unusable.
-pub fn run(names: &[String], keep: bool) -> Result<bool> {
+pub fn run(names: &[String], commit: Option<&str>, keep: bool) -> Result<bool> {
     let platform = Platform::from_env()?;
-    let wanted = |scenario: &&Scenario| {
-        if names.is_empty() { scenario.in_ci } else { names.iter().any(|name| name == scenario.name) }
+    let turn = commit.map(turn).transpose()?;
+    if let Some(name) = turn {
+        println!("the turn of this commit: {name}");
+    }
+    let wanted = |scenario: &&Scenario| match names {
+        [] => scenario.in_ci || turn == Some(scenario.name),
+        names => names.iter().any(|name| name == scenario.name),
     };
     let (mut passed, mut failed) = (0, Vec::new());
     for table in TABLES.iter().filter(|table| table.scenarios.iter().any(|scenario| wanted(&scenario))) {
@@ -322,4 +353,20 @@ fn median_holds(all: &[Value], key: &str, most: f64) -> bool {
     let verdict = if *median <= most { "ok" } else { "MISSED" };
     println!("{key}: median {median} of {numbers:?}, at most {most}: {verdict}");
     *median <= most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_turn_is_a_scenario_that_is_not_always_run() {
+        for name in TURNS {
+            assert!(all().any(|scenario| scenario.name == *name && !scenario.in_ci), "{name}");
+        }
+        let of = |commit: &str| turn(commit).ok();
+        assert_eq!(of("00000001ffffffff"), Some(TURNS[1]));
+        assert_ne!(of("00000002"), of("00000003"));
+        assert_eq!(of("main"), None);
+    }
 }
