@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use muster_model::ids::{MemberId, Name, OperationId};
+use muster_model::observed::TaskOutcome;
 use muster_model::plan::Task;
 
 use super::{PLATFORM, acts, event, fresh, unfit, unknown};
 use crate::command::{Act, Advance, LogMeta, Rejected, TaskDraft, Verb};
 use crate::drill::{DrillProgress, DrillStep};
+use crate::kinds::{OPERATORS_WORD, ProcedureProgress};
 use crate::state::{DrillReport, OPERATIONS_KEPT, Operation, OperationKind, Outcome, State, Step, TaskRow};
 
 /// Reports of drills kept.
@@ -260,7 +262,10 @@ pub fn steer(
             operation.attempts = 0;
             operation.deadline = None;
             // The kind judges afresh: old answers may be what it stopped for.
-            operation.procedure = None;
+            let said = (OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: actor.to_owned() });
+            let procedure = matches!(operation.step, Step::Procedure { .. });
+            operation.procedure =
+                procedure.then(|| Box::new(ProcedureProgress { asked: None, answers: vec![said] }));
             if matches!(operation.step, Step::Settle { .. } | Step::Switching { .. }) {
                 operation.step = Step::Choose;
                 operation.step_since = meta.at;

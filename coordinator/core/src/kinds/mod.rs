@@ -23,7 +23,7 @@ mod settings;
 mod votes;
 mod writer;
 
-pub use procedure::{Procedure, ProcedureProgress, ProcedureStep};
+pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -498,6 +498,12 @@ pub trait Kind: Sync {
     /// Tasks, by labels, that succeed if the new values of these secrets are in force.
     fn confirm(&self, _service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
         Vec::new()
+    }
+
+    /// Whether a procedure that waits for an operator is judged anew all the same, and goes on by itself when what it
+    /// waited for has changed.
+    fn goes_on_by_itself(&self, _service: &ServiceFacts<'_>) -> bool {
+        false
     }
 
     /// Whether a drill may break something now.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::TaskDraft;
 
+/// Label under which a procedure finds that an operator told it to go on: the only answer that is kept then.
+pub const OPERATORS_WORD: &str = "operator";
+
 /// A piece of work, as its kind named it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Procedure {

@@ -41,7 +41,10 @@ fn next(turn: &Turn<'_>) -> Option<Advance> {
         return turn_of(turn);
     }
     let helped = procedure::interlude(turn);
-    if helped.is_some() || turn.operation.needs_operator.is_some() { helped } else { turn_of(turn) }
+    match turn.operation.needs_operator {
+        Some(_) => helped.or_else(|| procedure::changed(turn)),
+        None => helped.or_else(|| turn_of(turn)),
+    }
 }
 
 fn turn_of(turn: &Turn<'_>) -> Option<Advance> {

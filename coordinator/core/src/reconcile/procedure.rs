@@ -106,6 +106,19 @@ pub fn procedure(turn: &Turn<'_>) -> Option<Advance> {
     step_of(turn, step, progress)
 }
 
+/// One that waits for an operator goes on, if its kind says that what it waited for has changed.
+pub fn changed(turn: &Turn<'_>) -> Option<Advance> {
+    let Step::Procedure { service, procedure, .. } = &turn.operation.step else { return None };
+    let facts = service_facts(turn.state, service, turn.now)?;
+    let kind = kind_of(turn.state.services.get(service)?).filter(|kind| kind.goes_on_by_itself(&facts))?;
+    let progress = turn.operation.procedure.as_deref().cloned().unwrap_or_default();
+    match kind.proceed(&facts, procedure, &progress.answers) {
+        ProcedureStep::NeedsOperator { .. } => None,
+        ProcedureStep::Wait(why) => Some(turn.to(turn.operation.step.clone(), Some(WAIT_SPAN), why)),
+        step => step_of(turn, step, progress),
+    }
+}
+
 /// What a step that the kind named does to the operation.
 pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress) -> Option<Advance> {
     let Step::Procedure { service, .. } = &turn.operation.step else { return None };

@@ -114,7 +114,10 @@ fn it_asks_an_operator_and_judges_afresh_when_told_to_go_on() {
     world.lead();
     assert_eq!(operation(&world.state, id).state(), OperationState::NeedsOperator);
     world.must(What::SteerOperation { operation: id, verb: Verb::Continue });
-    assert!(operation(&world.state, id).procedure.is_none());
+    let kept = operation(&world.state, id).procedure.clone().unwrap_or_default();
+    assert_eq!(kept.asked, None);
+    let labels: Vec<&str> = kept.answers.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels, [crate::kinds::OPERATORS_WORD], "nothing is left but the operator's word");
     assert_eq!(world.await_end(id.0), OperationState::Done);
 }
 

@@ -7,8 +7,8 @@ use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, Task, TaskKind};
 use muster_model::view::{Health, HealthWord};
 
 use super::cluster::{self, HASH_SLOTS, Node, master_of, masters_by_host, nodes};
-use super::render;
 use super::settings::{Mode, Settings};
+use super::{render, replicated, term};
 use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
 
 /// The cluster's own votes take this long at most once they have begun.
@@ -44,8 +44,11 @@ pub fn health(service: &ServiceFacts<'_>, settings: &Settings) -> Health {
         return parts::health(word, reasons);
     }
     if !service.formed {
-        reasons.insert(0, "the cluster is being made".to_owned());
+        reasons.insert(0, format!("{} is being made", service.name));
         return parts::health(HealthWord::Down, reasons);
+    }
+    if settings.mode == Mode::Replicated {
+        return replicated::health(service, settings, reasons);
     }
     if seen < parts::majority(slots) {
         return parts::health(HealthWord::Unknown, reasons);
@@ -102,20 +105,29 @@ fn serving(service: &ServiceFacts<'_>, settings: &Settings, reasons: &mut Vec<St
     word
 }
 
-/// Whether the member in this slot takes writes for hash slots.
-pub fn leads(service: &ServiceFacts<'_>, slot: u32) -> bool {
+/// Whether the member in this slot takes writes, in a cluster for hash slots.
+pub fn leads(service: &ServiceFacts<'_>, settings: &Settings, slot: u32) -> bool {
+    if settings.mode == Mode::Replicated {
+        return term::leader(service).is_some_and(|leader| leader.slot == slot);
+    }
     nodes(service).iter().any(|node| node.fact.slot == slot && node.leads())
 }
 
 /// The first of the masters.
-pub fn leader(service: &ServiceFacts<'_>) -> Option<u32> {
+pub fn leader(service: &ServiceFacts<'_>, settings: &Settings) -> Option<u32> {
+    if settings.mode == Mode::Replicated {
+        return term::leader(service).filter(|leader| parts::is_ready(leader)).map(|leader| leader.slot);
+    }
     let nodes = nodes(service);
     let ready = |node: &&Node<'_>| node.leads() && parts::is_ready(node.fact);
     nodes.iter().find(ready).map(|node| node.fact.slot)
 }
 
 /// The replica that takes the place of the master in `slot`.
-pub fn heir(service: &ServiceFacts<'_>, slot: u32) -> Option<u32> {
+pub fn heir(service: &ServiceFacts<'_>, settings: &Settings, slot: u32) -> Option<u32> {
+    if settings.mode == Mode::Replicated {
+        return replicated::heir(service, settings);
+    }
     let nodes = nodes(service);
     let hosts = masters_by_host(&nodes);
     let here = cluster::shard_of(slot);
@@ -130,8 +142,8 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
         return Ok(());
     }
     let row = service.members.iter().find(|m| m.member == member);
-    if let Some(row) = row.filter(|row| leads(service, row.slot)) {
-        let heir = heir(service, row.slot).map_or_else(String::new, |slot| format!(" --to {slot}"));
+    if let Some(row) = row.filter(|row| leads(service, settings, row.slot)) {
+        let heir = heir(service, settings, row.slot).map_or_else(String::new, |slot| format!(" --to {slot}"));
         return Err(Wait(format!(
             "it is a master: `muster service switchover {}{heir}` first",
             service.name
@@ -143,12 +155,16 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
 /// A member that is no longer wanted leaves once it has no hash slots; then the others forget it.
 pub fn may_retire(service: &ServiceFacts<'_>, settings: &Settings, member: MemberId) -> Result<(), Wait> {
     match service.members.iter().find(|m| m.member == member) {
-        Some(row) if leads(service, row.slot) => {
-            Err(Wait(format!("{}/{} has hash slots", service.name, row.slot)))
+        Some(row) if leads(service, settings, row.slot) => {
+            let what = if settings.mode == Mode::Cluster { "has hash slots" } else { "leads" };
+            Err(Wait(format!("{}/{} {what}", service.name, row.slot)))
         }
         // Others that leave with it keep nobody waiting.
         _ => match service.members.iter().find(|other| {
-            let stays = cluster::numbers(settings).contains(&other.slot);
+            let stays = match settings.mode {
+                Mode::Cluster => cluster::numbers(settings).contains(&other.slot),
+                Mode::Single | Mode::Replicated => other.slot <= settings.members(),
+            };
             other.member != member && stays && !parts::is_ready(other)
         }) {
             Some(other) => Err(Wait(parts::why_not_ready(service, other))),
@@ -162,6 +178,9 @@ pub fn may_replace(service: &ServiceFacts<'_>, settings: &Settings, member: Memb
     let lost = |why: &str| Err(Wait(why.to_owned()));
     if settings.mode == Mode::Single {
         return lost("it is the only copy of its data");
+    }
+    if settings.mode == Mode::Replicated {
+        return replicated::may_replace(service, member);
     }
     let Some(slot) = service.members.iter().find(|m| m.member == member).map(|m| m.slot) else {
         return lost("it is not known");
@@ -178,7 +197,7 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
     if settings.mode == Mode::Single {
         return parts::one_at_a_time(service, |_| Ok(()));
     }
-    let leads = |member: &MemberFacts| leads(service, member.slot);
+    let leads = |member: &MemberFacts| leads(service, settings, member.slot);
     let outdated = || service.members.iter().filter(|member| !member.current);
     if let Some(broken) = outdated().find(|m| m.host_up && !parts::is_ready(m) && !leads(m)) {
         return UpdateStep::Recreate(broken.member);
@@ -190,7 +209,7 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
         return UpdateStep::Done;
     };
     if leads(next) {
-        let heir = heir(service, next.slot);
+        let heir = heir(service, settings, next.slot);
         let to = heir.and_then(|slot| service.members.iter().find(|member| member.slot == slot));
         return match to {
             Some(to) => UpdateStep::Switch { from: next.member, to: to.member },
@@ -209,6 +228,9 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
 pub fn switchover(service: &ServiceFacts<'_>, settings: &Settings, to: Option<u32>) -> Result<Task, Wait> {
     if settings.mode == Mode::Single {
         return Err(Wait("a single member has nobody to give its role to".to_owned()));
+    }
+    if settings.mode == Mode::Replicated {
+        return replicated::switchover(service, settings, to);
     }
     let nodes = nodes(service);
     let Some(slot) = to else {
@@ -275,6 +297,9 @@ pub fn survivability(service: &ServiceFacts<'_>, settings: &Settings) -> Surviva
                            last second"
                 .to_owned();
         return result;
+    }
+    if settings.mode == Mode::Replicated {
+        return replicated::survivability(service);
     }
     let nodes = nodes(service);
     // Before anybody was seen, or while a shard's master is not: the one that it will be.

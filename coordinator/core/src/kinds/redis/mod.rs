@@ -2,11 +2,19 @@
 
 mod cluster;
 mod decide;
+mod front;
+mod master;
+mod need;
 mod observe;
 mod render;
 mod repair;
+mod replicated;
+#[cfg(test)]
+mod replicated_tests;
 mod rotate;
 mod settings;
+mod succession;
+mod term;
 #[cfg(test)]
 mod tests;
 
@@ -17,12 +25,14 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
+use serde_json::{Value, json};
 
 use self::settings::{Mode, Settings};
+use super::haproxy::front::Front;
 use super::rotate::Rotation;
 use super::{
-    Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext, SecretNeed,
-    ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
+    Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
+    SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 use crate::command::TaskDraft;
 
@@ -68,6 +78,20 @@ impl Kind for Redis {
         Ok(())
     }
 
+    fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
+        front::child(spec, &Settings::of(spec)).into_iter().collect()
+    }
+
+    fn scaled(&self, spec: &ServiceSpec, count: u32) -> Result<(&'static str, Value), Wait> {
+        match Settings::of(spec).mode {
+            Mode::Replicated if count >= 2 => Ok(("replicas", json!(count - 1))),
+            Mode::Replicated => Err(Wait("a master needs a replica: at least two members".to_owned())),
+            _ => {
+                Err(Wait("say `shards` or `replicas` in the file instead of a number of members".to_owned()))
+            }
+        }
+    }
+
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
         let settings = Settings::of(spec);
         let cluster = settings.mode == Mode::Cluster;
@@ -77,20 +101,21 @@ impl Kind for Redis {
             apart: if cluster { cluster::apart(&settings) } else { Vec::new() },
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
-            one_per_host: false,
+            one_per_host: settings.mode == Mode::Replicated,
             apart_from: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
-            // The cluster's own votes decide who writes, and a replacement is another node: a lost member may be
-            // replaced while the old one is only silent. A single member is the only copy.
-            exclusive: !cluster,
+            // The cluster's own votes decide who writes, or the recorded term, and a replacement is another node: a lost
+            // member may be replaced while the old one is only silent. A single member is the only copy.
+            exclusive: settings.mode == Mode::Single,
         }
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
-        let users = Settings::of(spec).users;
+        let Settings { users, mode, .. } = Settings::of(spec);
         let own = ["admin", "replica"].map(str::to_owned);
         own.into_iter()
+            .chain((mode == Mode::Replicated).then(|| "check".to_owned()))
             .chain(users.iter().map(|user| format!("user-{user}")))
             .map(|what| SecretNeed { name: render::secret(name, &what) })
             .collect()
@@ -107,6 +132,7 @@ impl Kind for Redis {
     fn is_formed(&self, service: &ServiceFacts<'_>) -> bool {
         match Settings::of(service.spec).mode {
             Mode::Single => service.members.iter().any(parts::is_ready),
+            Mode::Replicated => replicated::is_formed(service),
             Mode::Cluster => decide::is_formed(service),
         }
     }
@@ -165,19 +191,38 @@ impl Kind for Redis {
     }
 
     fn leader(&self, service: &ServiceFacts<'_>) -> Option<u32> {
-        decide::leader(service)
+        decide::leader(service, &Settings::of(service.spec))
     }
 
     fn leads(&self, service: &ServiceFacts<'_>, slot: u32) -> bool {
-        decide::leads(service, slot)
+        decide::leads(service, &Settings::of(service.spec), slot)
     }
 
     fn heir(&self, service: &ServiceFacts<'_>, slot: u32) -> Option<u32> {
-        decide::heir(service, slot)
+        decide::heir(service, &Settings::of(service.spec), slot)
     }
 
-    fn operators_choice(&self, _service: &ServiceFacts<'_>, to: u32) -> Option<(String, String)> {
-        Some((cluster::choice_key(cluster::shard_of(to)), to.to_string()))
+    fn operators_choice(&self, service: &ServiceFacts<'_>, to: u32) -> Option<(String, String)> {
+        let cluster = Settings::of(service.spec).mode == Mode::Cluster;
+        cluster.then(|| (cluster::choice_key(cluster::shard_of(to)), to.to_string()))
+    }
+
+    fn goes_on_by_itself(&self, service: &ServiceFacts<'_>) -> bool {
+        Settings::of(service.spec).mode == Mode::Replicated
+    }
+
+    fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
+        front::front(name, &Settings::of(spec), members)
+    }
+
+    fn remarks(&self, name: &Name, spec: &ServiceSpec) -> Vec<String> {
+        let settings = Settings::of(spec);
+        let said = format!(
+            "{name}: one master, {} replicas; another master leads once the old one's agent confirms its stop, or an operator \
+             says that it is off: a host that does not answer proves nothing",
+            settings.replicas
+        );
+        (settings.mode == Mode::Replicated).then_some(said).into_iter().collect()
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
@@ -189,7 +234,7 @@ impl Kind for Redis {
         name: &Name,
         spec: &ServiceSpec,
         peers: &[Peer],
-        _children: &BTreeMap<Name, Vec<Peer>>,
+        children: &BTreeMap<Name, Vec<Peer>>,
         user: Option<&str>,
     ) -> Vec<Endpoint> {
         let settings = Settings::of(spec);
@@ -198,12 +243,20 @@ impl Kind for Redis {
             return Vec::new();
         };
         let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
-        let address = |peer: &Peer| format!("{}:{PORT}", parts::address(peer, &settings.network));
-        let servers: Vec<String> = peers.iter().map(address).collect();
-        // Any member tells a client that knows clusters about all others.
-        let cluster = if settings.mode == Mode::Cluster { "?cluster=true" } else { "" };
-        let url = format!("redis://{user}:{password}@{}/0{cluster}", servers.join(","));
-        ["write", "read"].map(|role| Endpoint { role: role.to_owned(), url: url.clone() }).to_vec()
+        let url = |servers: &[Peer], port: u16| {
+            let address = |peer: &Peer| format!("{}:{port}", parts::address(peer, &settings.network));
+            let servers: Vec<String> = servers.iter().map(address).collect();
+            // Any member tells a client that knows clusters about all others.
+            let cluster = if settings.mode == Mode::Cluster { "?cluster=true" } else { "" };
+            format!("redis://{user}:{password}@{}/0{cluster}", servers.join(","))
+        };
+        let (servers, read_port) = match children.get(&parts::known_name("proxy")) {
+            Some(proxies) => (proxies.as_slice(), front::READ_PORT),
+            None => (peers, PORT),
+        };
+        [("write", PORT), ("read", read_port)]
+            .map(|(role, port)| Endpoint { role: role.to_owned(), url: url(servers, port) })
+            .to_vec()
     }
 
     fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {

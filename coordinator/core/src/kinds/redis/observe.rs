@@ -7,6 +7,7 @@ use muster_model::observed::MemberStatus;
 use serde_json::Value;
 
 use super::settings::{Mode, Settings};
+use super::term::NOBODY;
 use crate::kinds::{Observed, parts};
 
 /// Takes writes for its hash slots.
@@ -15,7 +16,7 @@ pub const MASTER: &str = "master";
 pub const REPLICA: &str = "replica";
 /// Part of the cluster's table of hash slots that this node owns.
 pub const SLOTS: &str = "slots";
-/// Id of the node that this one follows.
+/// Id of the node that this one follows; its address where there is no cluster.
 pub const FOLLOWS: &str = "follows";
 /// How many hash slots it owns.
 pub const SLOT_COUNT: &str = "slot_count";
@@ -27,8 +28,14 @@ pub const STATE: &str = "state";
 pub const AT: &str = "at";
 /// There while the server runs for less than [`votes_ms`].
 pub const YOUNG: &str = "young";
+/// The term that its data is of, as text; empty = of none. Absent = it did not say.
+pub const TERM: &str = "term";
+/// It reads its data.
+pub const LOADING: &str = "loading";
 /// Longest list of ranges that is kept.
 const RANGES_LEN_MAX: usize = 400;
+/// Longest text that can be a term.
+const TERM_LEN_MAX: usize = 48;
 /// Seconds of silence from its master after which a replica counts as behind.
 const SILENCE_MAX: u64 = 5;
 
@@ -55,17 +62,24 @@ pub fn interpret(settings: &Settings, status: &MemberStatus) -> Observed {
     let master = info("role") == "master";
     seen.role = Some(if master { MASTER } else { REPLICA }.to_owned());
     let uptime: u64 = info("uptime_in_seconds").parse().unwrap_or_default();
-    if uptime.saturating_mul(1_000) <= votes_ms(settings) {
+    if mode == Mode::Cluster && uptime.saturating_mul(1_000) <= votes_ms(settings) {
         seen.facts.insert(YOUNG.to_owned(), "yes".to_owned());
     }
-    let slots = if mode == Mode::Cluster { cluster(&mut seen, &body) } else { 1 };
+    let slots = match mode {
+        Mode::Cluster => cluster(&mut seen, &body),
+        Mode::Replicated => replicated(&mut seen, &body),
+        Mode::Single => 1,
+    };
     if info("loading") == "1" {
+        if mode == Mode::Replicated {
+            seen.facts.insert(LOADING.to_owned(), "yes".to_owned());
+        }
         seen.detail = "loads its data".to_owned();
     } else if info("aof_last_write_status") == "err" {
         seen.detail = "cannot write its log to the disk".to_owned();
     } else if master {
         seen.writes = if slots > 0 { writes(status) } else { None };
-        let state = mode == Mode::Single || seen.facts.get(STATE).is_some_and(|state| state == "ok");
+        let state = mode != Mode::Cluster || seen.facts.get(STATE).is_some_and(|state| state == "ok");
         seen.ready = slots > 0 && state && seen.writes != Some(false);
         seen.caught_up = seen.ready;
         seen.detail = match (slots, state, seen.writes) {
@@ -82,10 +96,29 @@ pub fn interpret(settings: &Settings, status: &MemberStatus) -> Observed {
         seen.detail = match (seen.ready, info("master_sync_in_progress")) {
             (true, _) => String::new(),
             (false, "1") => "copies its master's data".to_owned(),
+            (false, _) if info("master_host") == NOBODY.to_string() => {
+                "waits to be told whom to follow".to_owned()
+            }
             (false, _) => "has no link to its master".to_owned(),
         };
     }
     seen
+}
+
+/// Takes in whom it follows and which term its data is of. It has no hash slots to own.
+fn replicated(seen: &mut Observed, body: &Value) -> usize {
+    let master = body["info"]["master_host"].as_str().unwrap_or_default();
+    if !master.is_empty() {
+        seen.facts.insert(FOLLOWS.to_owned(), master.to_owned());
+    }
+    let term = match &body["term"] {
+        Value::Null => Some(""),
+        Value::String(term) if term.len() <= TERM_LEN_MAX => Some(term.as_str()),
+        // An error, or what an application wrote there: no answer.
+        _ => None,
+    };
+    seen.facts.extend(term.map(|term| (TERM.to_owned(), term.to_owned())));
+    1
 }
 
 /// Takes in the node's own view of the cluster; the number of its hash slots.

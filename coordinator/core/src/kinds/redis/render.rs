@@ -11,12 +11,14 @@ use muster_model::plan::{
 use muster_model::spec::ServiceSpec;
 
 use super::settings::{Mode, Settings};
-use super::{BUS_PORT, PORT};
+use super::{BUS_PORT, PORT, master};
 use crate::kinds::{RenderContext, parts};
 
 const CONFIG: &str = include_str!("redis.conf");
 const CLUSTER: &str = include_str!("cluster.conf");
 const START: &str = include_str!("start.sh");
+const REPLICATED: &str = include_str!("replicated.conf");
+const START_REPLICA: &str = include_str!("replica.sh");
 const USERS: &str = include_str!("users.sh");
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 6379, gid: 6379 };
@@ -24,6 +26,8 @@ const USER: UserIds = UserIds { uid: 6379, gid: 6379 };
 pub const ADMIN: &str = "muster-admin";
 /// The user by which a member follows another one.
 pub const REPLICA: &str = "muster-replica";
+/// The proxies' user. It has no password, and learns how the server is and nothing else.
+pub const CHECK: &str = "muster-check";
 /// Longest time of the action that gives the server its users.
 pub const USERS_MS: u64 = 10_000;
 
@@ -68,6 +72,14 @@ pub fn info() -> RespCall {
     RespCall { keep: RespKeep::Fields(fields.map(str::to_owned).to_vec()), ..call("info", "INFO") }
 }
 
+/// What is read of `INFO` where the platform says who follows whom.
+pub fn replication() -> RespCall {
+    let fields = ["role", "loading", "master_host", "master_link_status", "master_sync_in_progress"]
+        .into_iter()
+        .chain(["master_last_io_seconds_ago", "slave_repl_offset", "aof_last_write_status"]);
+    RespCall { keep: RespKeep::Fields(fields.map(str::to_owned).collect()), ..call("info", "INFO") }
+}
+
 /// What is read of `CLUSTER INFO`.
 pub fn cluster_info() -> RespCall {
     let fields = ["cluster_state", "cluster_known_nodes", "cluster_slots_assigned"];
@@ -84,15 +96,26 @@ fn nodes() -> RespCall {
 
 fn beats(mode: Mode) -> Vec<RespCall> {
     match mode {
-        Mode::Single => vec![call("beat", "SET muster:beat 1")],
+        Mode::Single | Mode::Replicated => vec![call("beat", "SET muster:beat 1")],
         Mode::Cluster => TAGS.map(|tag| call(tag, &format!("SET muster:beat:{{{tag}}} 1"))).to_vec(),
     }
+}
+
+fn without_position(mut call: RespCall) -> RespCall {
+    if let RespKeep::Fields(fields) = &mut call.keep {
+        fields.retain(|field| field != "slave_repl_offset");
+    }
+    call
 }
 
 pub fn render(context: &RenderContext<'_>) -> Rendered {
     let settings = Settings::of(context.spec);
     let service = context.service;
-    let mut calls = vec![info()];
+    // A position changes with every write: it is asked for when it matters.
+    let mut calls = match settings.mode {
+        Mode::Replicated => vec![without_position(replication()), master::said(None)],
+        Mode::Single | Mode::Cluster => vec![info()],
+    };
     let mut ports = vec![parts::port(PORT, Audience::Network)];
     if settings.mode == Mode::Cluster {
         calls.extend([cluster_info(), nodes()]);
@@ -135,14 +158,20 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         .map(|peer| format!("{}\n", parts::address(peer, &settings.network)))
         .collect();
     let script = |text: &str| {
-        text.replace("@SERVER@", settings.flavour.server())
+        text.replace("@MEMBER@", &context.me.member.to_string())
+            .replace("@ADDRESS@", &parts::address(context.me, &settings.network).to_string())
+            .replace("@SERVER@", settings.flavour.server())
             .replace("@CLIENT@", settings.flavour.client())
             .replace("@PORT@", &PORT.to_string())
+    };
+    let start = match settings.mode {
+        Mode::Replicated => START_REPLICA,
+        Mode::Single | Mode::Cluster => START,
     };
     let admin = format!("${{secret:{}}}", secret(context.service, "admin"));
     vec![
         parts::file("/muster/redis.conf", config(context, settings), 0o400, OnChange::Restart),
-        parts::file("/muster/start.sh", script(START), 0o444, OnChange::Restart),
+        parts::file("/muster/start.sh", script(start), 0o444, OnChange::Restart),
         parts::file("/muster/users.sh", script(USERS), 0o444, OnChange::None),
         parts::file(
             "/muster/users.acl",
@@ -157,9 +186,11 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
 
 fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
     let mut text = CONFIG.to_owned();
-    if settings.mode == Mode::Cluster {
-        text.push_str(CLUSTER);
-    }
+    text.push_str(match settings.mode {
+        Mode::Single => "",
+        Mode::Replicated => REPLICATED,
+        Mode::Cluster => CLUSTER,
+    });
     let memory = memory(context.spec, settings);
     text.replace("@PORT@", &PORT.to_string())
         .replace("@REPLICA_SECRET@", &secret(context.service, "replica"))
@@ -185,6 +216,9 @@ fn users(context: &RenderContext<'_>, settings: &Settings) -> String {
         format!("user {ADMIN} on {} ~* &* +@all", password("admin")),
         format!("user {REPLICA} on {} +psync +replconf +ping", password("replica")),
     ];
+    if settings.mode == Mode::Replicated {
+        lines.push(format!("user {CHECK} on nopass -@all +info"));
+    }
     // What a client that knows clusters asks for, and nothing that changes the server or looks at other clients.
     const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +keys +sort +role +cluster|slots +cluster|shards \
                           +cluster|nodes +cluster|info +cluster|myid +cluster|keyslot +cluster|countkeysinslot";

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 
 use muster_model::ids::MemberId;
 use muster_model::observed::TaskOutcome;
-use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, RespCall, TaskKind};
+use muster_model::plan::{Ask, Guard, Predicate, Probe, RespCall, TaskKind};
 use muster_model::time::{Millis, Timestamp};
 use serde_json::json;
 
 use super::cluster::{self, HASH_SLOTS, Node, empty_master, home, master_of, nodes};
+use super::need::{Need, Step, commands};
 use super::settings::{Mode, Settings};
-use super::{PORT, decide, render};
+use super::{PORT, decide, master, render, succession};
 use crate::command::TaskDraft;
+use crate::kinds::OPERATORS_WORD;
 use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
 /// Masters go back to hosts of their own.
@@ -25,28 +27,12 @@ const SEEN_WITHIN: Millis = Millis::seconds(15);
 const RETRY_AFTER: Millis = Millis::seconds(2);
 /// Tries of one step.
 const TRIES_MAX: usize = 8;
-const TASK_TIMEOUT_MS: u64 = 10_000;
 /// Longest move of hash slots; what it did not reach is moved by the next one.
 const RESHARD_TIMEOUT_MS: u64 = 600_000;
 
-/// One thing that the cluster needs.
-struct Need {
-    /// What it belongs to, for operators.
-    procedure: &'static str,
-    /// What it is, the same as long as it is needed.
-    what: String,
-    step: Step,
-}
-
-enum Step {
-    Task(Box<TaskDraft>),
-    Record { key: String, value: String },
-    Wait,
-}
-
 /// The work that is due.
 pub fn due(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Procedure> {
-    let need = need(service, settings)?;
+    let need = need(service, settings, false)?;
     if matches!(need.step, Step::Wait) {
         return None;
     }
@@ -65,12 +51,15 @@ pub fn proceed(
     settings: &Settings,
     answers: &[(String, TaskOutcome)],
 ) -> ProcedureStep {
-    let Some(need) = need(service, settings) else {
-        return ProcedureStep::Done("the cluster is as it should be".to_owned());
+    let word = answers.iter().any(|(label, _)| label == OPERATORS_WORD);
+    let Some(need) = need(service, settings, word) else {
+        return ProcedureStep::Done("the members are as they should be".to_owned());
     };
     let task = match need.step {
         Step::Record { key, value } => return ProcedureStep::Record { key, value },
         Step::Wait => return ProcedureStep::Wait(need.what),
+        Step::Start(members) => return ProcedureStep::Start(members),
+        Step::Succeed(loss) => return succession::succeed(service, settings, loss, answers),
         Step::Task(task) => task,
     };
     let tries: Vec<(Timestamp, &TaskOutcome)> =
@@ -99,15 +88,19 @@ pub fn proceed(
 }
 
 /// When the task of this label began, if it was this one.
-fn began(label: &str, what: &str) -> Option<Timestamp> {
+pub fn began(label: &str, what: &str) -> Option<Timestamp> {
     let at = label.strip_prefix(what)?.strip_prefix(" @")?;
     at.parse().ok().map(Timestamp)
 }
 
 /// The first thing that is missing.
-fn need(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Need> {
-    if settings.mode == Mode::Single {
-        return None;
+///
+/// `word`: an operator said that a master that does not answer is switched off.
+fn need(service: &ServiceFacts<'_>, settings: &Settings, word: bool) -> Option<Need> {
+    match settings.mode {
+        Mode::Single => return None,
+        Mode::Replicated => return master::need(service, settings, word),
+        Mode::Cluster => {}
     }
     let nodes = nodes(service);
     if !service.formed {
@@ -141,15 +134,6 @@ fn making(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -
         .or_else(|| if decide::is_formed(service) { None } else { Some(wait()) })
 }
 
-fn draft(service: &ServiceFacts<'_>, member: MemberId, guard: Option<Guard>, calls: Vec<RespCall>) -> Step {
-    Step::Task(Box::new(TaskDraft {
-        member,
-        guard,
-        what: TaskKind::Act { act: Act::Resp(render::admin(service.name, calls)) },
-        timeout_ms: TASK_TIMEOUT_MS,
-    }))
-}
-
 fn at(node: &Node<'_>, name: &str, words: &str) -> RespCall {
     RespCall { address: Some(node.at), ..render::call(&format!("{name}-{}", node.fact.slot), words) }
 }
@@ -176,7 +160,7 @@ fn hand_out(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>])
     Need {
         procedure: "create",
         what: "hash slots are handed out".to_owned(),
-        step: draft(service, member, Some(guard), calls),
+        step: commands(service, member, Some(guard), calls),
     }
 }
 
@@ -205,7 +189,7 @@ fn meet(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static str)
         let words = format!("CLUSTER MEET {} {PORT}", node.at);
         render::call(&format!("meet-{}", node.fact.slot), &words)
     });
-    let step = draft(service, hub.fact.member, None, calls.collect());
+    let step = commands(service, hub.fact.member, None, calls.collect());
     Some(Need { procedure, what: format!("slots {} are introduced", titles.join(", ")), step })
 }
 
@@ -225,7 +209,7 @@ fn follow(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static st
         Some(at(node, "follow", &format!("CLUSTER REPLICATE {}", master.id)))
     });
     // The server itself refuses for a master with keys or hash slots.
-    let step = draft(service, first.fact.member, None, calls.collect());
+    let step = commands(service, first.fact.member, None, calls.collect());
     let titles: Vec<String> = lost.iter().map(|node| node.fact.slot.to_string()).collect();
     Some(Need { procedure, what: format!("slots {} follow their masters", titles.join(", ")), step })
 }
@@ -280,7 +264,7 @@ fn forget(service: &ServiceFacts<'_>, nodes: &[Node<'_>]) -> Option<Need> {
     (!calls.is_empty()).then(|| Need {
         procedure: "forget",
         what: "nodes that left are forgotten".to_owned(),
-        step: draft(service, member, None, calls),
+        step: commands(service, member, None, calls),
     })
 }
 

@@ -8,7 +8,7 @@ use muster_model::time::Millis;
 use serde::Deserialize;
 
 use crate::kinds::settings::Fields;
-use crate::kinds::{Problem, parts};
+use crate::kinds::{Problem, haproxy, parts};
 
 /// The user if the spec names none.
 const DEFAULT_USER: &str = "app";
@@ -23,6 +23,8 @@ const NODE_TIMEOUT: Millis = Millis::seconds(5);
 pub enum Mode {
     /// One member.
     Single,
+    /// One master and its replicas; who leads is the platform's word.
+    Replicated,
     /// Shards, each with a master and its replicas, that elect among themselves.
     Cluster,
 }
@@ -101,6 +103,8 @@ pub struct Settings {
     pub replicas: u32,
     pub network: Name,
     pub image: String,
+    /// Image of the proxy child.
+    pub proxy_image: String,
     /// Silence after which the others vote for another master.
     pub node_timeout: Millis,
     /// A master with fewer replicas in sync refuses writes.
@@ -120,25 +124,34 @@ impl Settings {
     /// With every mistake.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
-        let mode = fields.get("mode", "write single or cluster").unwrap_or(Mode::Cluster);
+        let mode = fields.get("mode", "write single, replicated or cluster").unwrap_or(Mode::Cluster);
         let flavour = fields.get("flavour", "write redis or valkey").unwrap_or(Flavour::Redis);
         let mut shards = fields.number("shards", 3, 12).unwrap_or(3) as u32;
         let mut replicas = fields.number("replicas", 1, 5).unwrap_or(1) as u32;
         let network = parts::network(&mut fields, "cachenet", platform);
         let image = parts::image(&mut fields, "image", flavour.image());
+        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
         let node_timeout = node_timeout(&mut fields);
         let min_replicas = fields.number("min_replicas", 0, 5).unwrap_or(0) as u32;
         let maxmemory = fields.get("maxmemory", "write a size such as 256MiB");
         let help = "write noeviction, allkeys-lru, allkeys-lfu, volatile-lru or volatile-ttl";
         let eviction = fields.get("eviction", help).unwrap_or(Eviction::Noeviction);
         let users = read_users(&mut fields);
-        if mode == Mode::Single {
-            for key in ["shards", "replicas", "node_timeout", "min_replicas"] {
-                if fields.has(key) {
-                    fields.problem(key, "a single member has none", "leave it out, or write mode: cluster");
-                }
+        let none: &[&'static str] = match mode {
+            Mode::Single => &["shards", "replicas", "node_timeout", "min_replicas", "proxy_image"],
+            Mode::Replicated => &["shards", "node_timeout"],
+            Mode::Cluster => &["proxy_image"],
+        };
+        for key in none {
+            if fields.has(key) {
+                fields.problem(key, "this mode has none", "leave it out, or write another mode");
             }
-            (shards, replicas) = (1, 0);
+        }
+        if mode != Mode::Cluster {
+            shards = 1;
+        }
+        if mode == Mode::Single {
+            replicas = 0;
         } else if shards * (1 + replicas) > MEMBERS_MAX {
             let members = shards * (1 + replicas);
             fields.problem(
@@ -160,6 +173,7 @@ impl Settings {
             replicas,
             network,
             image,
+            proxy_image,
             node_timeout,
             min_replicas,
             maxmemory,

@@ -1,0 +1,175 @@
+//! How another member comes to lead a replicated service: only once the master is known to take no writes any more, by its
+//! agent or by an operator's word, and from the data that is ahead of all that can be read. Pure.
+
+use muster_model::observed::TaskOutcome;
+use muster_model::plan::{Act, TaskKind};
+use muster_model::time::{Millis, Timestamp};
+use serde_json::Value;
+
+use super::repair::began;
+use super::settings::Settings;
+use super::term::{self, RECORD, Term};
+use super::{master, render};
+use crate::command::TaskDraft;
+use crate::kinds::OPERATORS_WORD;
+use crate::kinds::{MemberFacts, ProcedureStep, ServiceFacts};
+
+/// A container that ended is usually running again by then.
+const PATIENCE: Millis = Millis::seconds(4);
+/// The same for one that runs and does not answer.
+const PATIENCE_HUNG: Millis = Millis::seconds(15);
+/// Positions older than this are asked for again.
+const FRESH: Millis = Millis::seconds(3);
+const ASKS_MAX: usize = 8;
+const TASK_TIMEOUT_MS: u64 = 5_000;
+const POSITIONS: &str = "positions";
+
+/// How a master was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It runs without its data, as a replica: it takes no writes.
+    Emptied,
+    /// Its agent confirms that it is stopped and stays so.
+    Halted,
+    /// Its agent answers and it does not run; it may be started again at any time.
+    Ended,
+    /// It runs and does not answer.
+    Hung,
+    /// Nobody answers for it: it may take writes.
+    Silent,
+    /// It is no member any more: an operator said so.
+    Gone,
+}
+
+impl Loss {
+    /// How this member was lost; `Err(None)` = nothing can be said yet.
+    pub fn of(service: &ServiceFacts<'_>, member: &MemberFacts) -> Result<(), Option<Self>> {
+        if !member.host_up {
+            return Err(Some(Self::Silent));
+        }
+        let Some(seen) = &member.seen else { return Err(None) };
+        match &seen.role {
+            _ if seen.stopped && !member.started => Err(Some(Self::Halted)),
+            _ if !seen.running => Err(Some(Self::Ended)),
+            None => Err(Some(Self::Hung)),
+            Some(_) if service.formed && term::has_none(member) => Err(Some(Self::Emptied)),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The next step towards another master.
+pub fn succeed(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    loss: Loss,
+    answers: &[(String, TaskOutcome)],
+) -> ProcedureStep {
+    let Some(recorded) = term::recorded(service) else {
+        return ProcedureStep::Failed("nobody ever led".to_owned());
+    };
+    let word = answers.iter().any(|(label, _)| label == OPERATORS_WORD);
+    let old = service.members.iter().find(|m| m.member == recorded.member);
+    let others = || service.members.iter().filter(|m| m.member != recorded.member);
+    let heirs: Vec<&MemberFacts> = others().filter(|m| could_lead(m, recorded)).collect();
+    if let Some(old) = old.filter(|_| loss == Loss::Silent && !word) {
+        return ask_operator(service, old, "it may still take writes", "is off");
+    }
+    let Some(first) = heirs.first() else {
+        return ProcedureStep::Wait(format!("no other member of {} can lead now", service.name));
+    };
+    let unread = others().find(|m| !could_lead(m, recorded));
+    if let Some(unread) = unread.filter(|_| !word) {
+        return ask_operator(
+            service,
+            unread,
+            "it may have writes that no other replica has",
+            "does not matter",
+        );
+    }
+    let asked: Vec<(Timestamp, &TaskOutcome)> =
+        answers.iter().filter_map(|(label, outcome)| Some((began(label, POSITIONS)?, outcome))).collect();
+    let ask = || ask_positions(service, settings, first, &heirs);
+    let Some((begun, _)) = asked.first() else { return ask() };
+    if let (Some(old), Some(patience)) = (old, patience(loss)) {
+        if service.now.since(*begun) < patience {
+            return ProcedureStep::Wait(format!("{}/{} may come back", service.name, old.slot));
+        }
+        return ProcedureStep::Stop(vec![old.member]);
+    }
+    match asked.last() {
+        Some((at, TaskOutcome::Done { answer })) if service.now.since(*at) < FRESH => {
+            match furthest(&heirs, answer) {
+                Some(heir) => ProcedureStep::Record {
+                    key: RECORD.to_owned(),
+                    value: recorded.next(heir.member).to_string(),
+                },
+                None => ProcedureStep::Failed("no replica told its position".to_owned()),
+            }
+        }
+        Some((at, _)) if service.now.since(*at) < FRESH => {
+            ProcedureStep::Wait("the replicas are asked again soon".to_owned())
+        }
+        _ if asked.len() >= ASKS_MAX => ProcedureStep::NeedsOperator {
+            reason: format!("the replicas of {} do not tell their positions", service.name),
+            remedy: "look at `muster logs` of its members".to_owned(),
+        },
+        _ => ask(),
+    }
+}
+
+/// Time for a member that its agent can start again.
+const fn patience(loss: Loss) -> Option<Millis> {
+    match loss {
+        Loss::Ended => Some(PATIENCE),
+        Loss::Hung => Some(PATIENCE_HUNG),
+        Loss::Emptied | Loss::Halted | Loss::Silent | Loss::Gone => None,
+    }
+}
+
+/// It runs, and its data is of the last term, or of the one before if the last was never written.
+fn could_lead(member: &MemberFacts, recorded: Term) -> bool {
+    !term::loads(member) && term::said(member).is_some_and(|said| said.epoch + 1 >= recorded.epoch)
+}
+
+fn ask_operator(service: &ServiceFacts<'_>, member: &MemberFacts, risk: &str, is: &str) -> ProcedureStep {
+    let who = format!("{}/{} on {}", service.name, member.slot, member.host_name);
+    ProcedureStep::NeedsOperator {
+        reason: format!("{who} does not answer: {risk}, so nobody else is made master"),
+        remedy: format!(
+            "bring {} back and it goes on by itself; or make sure that {who} {is}: to continue is your word for that, and \
+             the best replica leads",
+            member.host_name
+        ),
+    }
+}
+
+fn ask_positions(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    by: &MemberFacts,
+    heirs: &[&MemberFacts],
+) -> ProcedureStep {
+    let of = |m: &&MemberFacts| Some((m.slot, term::address(m, settings)));
+    let calls = heirs.iter().flat_map(|m| [master::role(of(m)), master::said(of(m))]).collect();
+    let task = TaskDraft {
+        member: by.member,
+        guard: None,
+        what: TaskKind::Act { act: Act::Resp(render::admin(service.name, calls)) },
+        timeout_ms: TASK_TIMEOUT_MS,
+    };
+    ProcedureStep::Task { label: format!("{POSITIONS} @{}", service.now.0), task: Box::new(task) }
+}
+
+/// The one whose data is of the newest term and, in it, has read most of the old master's writes.
+fn furthest<'a>(heirs: &[&'a MemberFacts], answer: &str) -> Option<&'a MemberFacts> {
+    let answer: Value = serde_json::from_str(answer).ok()?;
+    let position = |m: &MemberFacts| {
+        let info = &answer[format!("info-{}", m.slot)];
+        let said = answer[format!("term-{}", m.slot)].as_str().and_then(Term::parse)?;
+        let offset: u64 = info["slave_repl_offset"].as_str()?.parse().ok()?;
+        (info["role"] == "slave").then_some((said.epoch, offset))
+    };
+    let known = heirs.iter().filter_map(|m| Some((position(m)?, *m)));
+    known.max_by_key(|(position, m)| (*position, std::cmp::Reverse(m.slot))).map(|(_, heir)| heir)
+}
