@@ -12,6 +12,7 @@ pub mod network;
 pub mod postgres;
 pub mod quickstart;
 pub mod redis;
+pub mod redis_replicated;
 pub mod repair;
 pub mod rotate;
 pub mod s3;
