@@ -28,6 +28,8 @@ pub const LABEL_TASK: &str = "muster.task";
 
 /// Size of `/tmp` and `/run` where the plan does not say.
 const TMPFS_BYTES: u64 = 64 << 20;
+/// Size of what stands in place of a volume in a container apart.
+const APART_BYTES: u64 = 256 << 20;
 
 /// Where a member's things are on the host.
 #[derive(Debug, Clone)]
@@ -103,6 +105,14 @@ pub fn one_shot(
         image.clone_into(&mut made.image);
     }
     made
+}
+
+/// Takes the member's volumes away from a container: what it writes there is gone with it.
+pub fn set_apart(made: &mut NewContainer, member: &MemberPlan) {
+    for volume in &member.rendered.volumes {
+        made.mounts.retain(|mount| mount.target != volume.path);
+        made.tmpfs.insert(volume.path.clone(), APART_BYTES);
+    }
 }
 
 fn mounts(member: &MemberPlan, places: &Places) -> Vec<Bind> {

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use muster_model::ids::MemberId;
+use muster_model::ids::{MemberId, TaskId};
 use muster_model::observed::{TaskAnswer, TaskOutcome};
 use muster_model::plan::{Ask, MemberPlan, Probe, Task, TaskKind};
 use muster_model::time::Millis;
@@ -14,6 +15,7 @@ use crate::ask::{self, cut, deadline};
 use crate::disk::Disk;
 use crate::fault;
 use crate::profile;
+use crate::runtime::{ContainerRuntime, NewContainer};
 use crate::shared::Shared;
 
 /// Longest hold that a drill can ask for.
@@ -64,7 +66,7 @@ pub async fn start_due(shared: &Arc<Shared>, group: &TaskGroup) {
 
 /// Tasks during which the member gets no step.
 const fn exclusive(what: &TaskKind) -> bool {
-    matches!(what, TaskKind::OneShot { .. } | TaskKind::Kill { .. } | TaskKind::KillHost { .. })
+    matches!(what, TaskKind::OneShot { apart: false, .. } | TaskKind::Kill { .. } | TaskKind::KillHost { .. })
 }
 
 fn release_member(state: &mut crate::shared::State, task: &Task) {
@@ -116,24 +118,22 @@ async fn attempt(shared: &Shared, task: &Task) -> Result<String, NotDone> {
             let answer = ask::ask(runtime, &target, &Probe { timeout_ms: task.timeout_ms, ask }).await;
             if answer.ok { Ok(answer.body) } else { Err(NotDone::Failed(answer.body)) }
         }
-        TaskKind::OneShot { image, command } => {
-            if running(shared, task.member) {
+        TaskKind::OneShot { image, command, apart } => {
+            if !apart && running(shared, task.member) {
                 return Err(NotDone::Refused("the member runs".to_owned()));
             }
-            let known = shared.state().host.ledger.volumes.get(&task.member).cloned();
-            shared.volumes.prepare(&plan, &member, known.as_ref()).map_err(NotDone::Failed)?;
+            if !apart {
+                let known = shared.state().host.ledger.volumes.get(&task.member).cloned();
+                shared.volumes.prepare(&plan, &member, known.as_ref()).map_err(NotDone::Failed)?;
+            }
             let secrets = Arc::clone(&shared.state().secrets);
             shared.files.sync(&member, &secrets).map_err(|error| NotDone::Failed(error.to_string()))?;
             let places = shared.places(task.member);
-            let wanted = profile::one_shot(&plan, &member, &places, image.as_deref(), command);
-            let ended = runtime.run_once(&wanted, task.id, limit).await;
-            let ended = ended.map_err(|error| NotDone::Failed(error.to_string()))?;
-            let output = String::from_utf8_lossy(&ended.output).into_owned();
-            if ended.code == 0 {
-                Ok(output)
-            } else {
-                Err(NotDone::Failed(format!("{}: {output}", ended.code)))
+            let mut wanted = profile::one_shot(&plan, &member, &places, image.as_deref(), command);
+            if *apart {
+                profile::set_apart(&mut wanted, &member);
             }
+            once(runtime, &wanted, task.id, limit).await
         }
         TaskKind::ReadFile { volume, path } => {
             shared.volumes.read_file(task.member, volume, path).map_err(NotDone::Failed)
@@ -146,6 +146,19 @@ async fn attempt(shared: &Shared, task: &Task) -> Result<String, NotDone> {
         TaskKind::KillHost { for_ms } => fault::darken(shared, Millis(*for_ms)).await,
         TaskKind::Kill { hold_ms } => kill(shared, task.member, Millis(*hold_ms)).await,
     }
+}
+
+/// Its output, if it ended well.
+async fn once(
+    runtime: &dyn ContainerRuntime,
+    wanted: &NewContainer,
+    id: TaskId,
+    limit: Duration,
+) -> Result<String, NotDone> {
+    let ended = runtime.run_once(wanted, id, limit).await;
+    let ended = ended.map_err(|error| NotDone::Failed(error.to_string()))?;
+    let output = String::from_utf8_lossy(&ended.output).into_owned();
+    if ended.code == 0 { Ok(output) } else { Err(NotDone::Failed(format!("{}: {output}", ended.code))) }
 }
 
 // Safety of this order: the hold comes first, or the restart could win.

@@ -256,7 +256,7 @@ async fn tasks_are_done_once_and_a_kill_holds_the_restart() {
     plan.tasks = vec![
         task(1, TaskKind::Exec { argv: vec!["true".to_owned()] }),
         task(2, TaskKind::Kill { hold_ms: 60_000 }),
-        task(3, TaskKind::OneShot { image: None, command: vec!["look".to_owned()] }),
+        task(3, TaskKind::OneShot { image: None, command: vec!["look".to_owned()], apart: false }),
     ];
     world.accept_plan(plan).await;
     world.settle().await;
@@ -268,6 +268,27 @@ async fn tasks_are_done_once_and_a_kill_holds_the_restart() {
     assert!(matches!(world.state(), ContainerState::Refused { why: Refusal::Held { .. } }));
     let execs = world.engine.calls().iter().filter(|call| call.starts_with("exec")).count();
     assert_eq!(execs, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_container_apart_may_run_beside_its_member() {
+    let world = World::new();
+    let mut plan = fixtures::plan(1, vec![world.member()]);
+    world.accept_plan(plan.clone()).await;
+    world.settle().await;
+    let task = |id: u64, apart: bool| {
+        let what = TaskKind::OneShot { image: None, command: vec!["look".to_owned()], apart };
+        Task { id: TaskId(id), member: M, guard: None, what, timeout_ms: 1_000 }
+    };
+    plan.generation.counter = 2;
+    plan.tasks = vec![task(1, false), task(2, true)];
+    world.accept_plan(plan).await;
+    world.settle().await;
+    let outcomes: Vec<TaskOutcome> =
+        world.shared.report().answers.into_iter().map(|answer| answer.outcome).collect();
+    let refused = TaskOutcome::Refused { why: "the member runs".to_owned() };
+    assert_eq!(outcomes, [refused, TaskOutcome::Done { answer: "once".to_owned() }]);
+    assert!(matches!(world.state(), ContainerState::Running { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,8 +257,15 @@ async fn tasks(world: &mut World) {
         task(1, TaskKind::Exec { argv: argv(&["sh", "-c", "echo 7 > /data/seqno"]) }),
         task(2, TaskKind::ReadFile { volume: Name::new("data").unwrap(), path: "seqno".to_owned() }),
         task(3, TaskKind::Kill { hold_ms: 60_000 }),
-        task(4, TaskKind::OneShot { image: None, command: argv(&["/bin/cat", "/data/seqno"]) }),
-        task(5, TaskKind::OneShot { image: None, command: argv(&["/bin/sh", "-c", "echo no >&2; exit 3"]) }),
+        task(4, TaskKind::OneShot { image: None, command: argv(&["/bin/cat", "/data/seqno"]), apart: false }),
+        task(
+            5,
+            TaskKind::OneShot {
+                image: None,
+                command: argv(&["/bin/sh", "-c", "echo no >&2; exit 3"]),
+                apart: false,
+            },
+        ),
     ];
     world.accept().await;
     let held =

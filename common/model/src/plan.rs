@@ -622,6 +622,9 @@ pub enum TaskKind {
         image: Option<String>,
         /// Program and arguments.
         command: Vec<String>,
+        /// Apart from the member, which may run: empty memory file systems stand where its volumes would be.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        apart: bool,
     },
     /// The beginning of a file in one of the member's volumes.
     ReadFile {

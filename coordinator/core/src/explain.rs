@@ -105,7 +105,7 @@ fn gates(state: &State, facts: &ServiceFacts<'_>, now: Timestamp) -> Vec<String>
         lines.push(format!("due: {}: {}", procedure.name, procedure.why));
     }
     match kind.next_update(facts) {
-        UpdateStep::Wait(why) => lines.push(format!("updates wait: {why}")),
+        UpdateStep::Wait(why) | UpdateStep::Fail(why) => lines.push(format!("updates wait: {why}")),
         UpdateStep::Done | UpdateStep::Recreate(_) | UpdateStep::Switch { .. } => {}
     }
     lines.extend(surplus_waits(state, facts.name, now));

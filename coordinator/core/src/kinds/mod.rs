@@ -318,6 +318,8 @@ pub enum UpdateStep {
     Done,
     /// Not yet, for this reason.
     Wait(String),
+    /// It cannot be done, for this reason: the update fails before anything else is touched.
+    Fail(String),
     /// Give this member the newest rendering: it is stopped and created again.
     Recreate(MemberId),
     /// Move the leading role away from `from` first.

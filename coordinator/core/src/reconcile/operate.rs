@@ -102,6 +102,7 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
     match kind.next_update(facts) {
         UpdateStep::Done => Some(turn.end(Outcome::Done, "every member is at the newest revision")),
         UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),
+        UpdateStep::Fail(why) => Some(turn.fail(&why)),
         UpdateStep::Recreate(member) => match kind.may_stop(facts, member) {
             Err(why) if !serves_not(turn.state, member) => turn.wait(policy.deadline.0, &why.0),
             Ok(()) => match spare::may_take(turn, facts.name, member) {

@@ -9,6 +9,14 @@ pub struct Front {
     pub listeners: Vec<Listener>,
     /// What the proxy answers for its owner's write path.
     pub vital: Option<Vital>,
+    /// Listeners may hold requests, by [`hold`].
+    pub holds: bool,
+}
+
+/// The line by which a listener holds requests that fulfil `condition` while it has fewer than `need` servers; they go on as
+/// soon as it has, or after a few seconds as they are.
+pub fn hold(listener: &str, need: u32, condition: &str) -> String {
+    format!("http-request lua.hold {listener} {need} if {condition} {{ nbsrv({listener}) lt {need} }}")
 }
 
 /// The write path as seen from a proxy: it stands while `listener` has a server.

@@ -11,6 +11,8 @@ use super::front::{Check, Front, Listener, Mode, Server, Vital};
 use crate::kinds::{RenderContext, kind, parts};
 
 const TEMPLATE: &str = include_str!("haproxy.cfg");
+const HOLD: &str = include_str!("hold.lua");
+const HOLD_AT: &str = "/muster/hold.lua";
 const HEALTH_PORT: u16 = 8404;
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 5000, gid: 5000 };
@@ -24,18 +26,17 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
     // Its first process is the master; it checks the new file and keeps the old processes if that is bad.
     let reload =
         ActionSpec { guard: None, run: Act::Signal { signal: "SIGUSR2".to_owned() }, timeout_ms: 5_000 };
+    let reloaded =
+        |path: &str, text: String| parts::file(path, text, 0o444, OnChange::Reload("reload".to_owned()));
+    let mut files = vec![reloaded("/muster/haproxy.cfg", config(&front))];
+    files.extend(front.holds.then(|| reloaded(HOLD_AT, HOLD.to_owned())));
     Rendered {
         image: settings.image.clone(),
         command: ["/usr/sbin/haproxy", "-W", "-db", "-f", "/muster/haproxy.cfg"].map(str::to_owned).to_vec(),
         first_command: None,
         env: BTreeMap::new(),
         user: USER,
-        files: vec![parts::file(
-            "/muster/haproxy.cfg",
-            config(&front),
-            0o444,
-            OnChange::Reload("reload".to_owned()),
-        )],
+        files,
         volumes: Vec::new(),
         tmpfs: Vec::new(),
         limits: parts::limits(context.spec, &LIMITS),
@@ -65,7 +66,9 @@ fn front(context: &RenderContext<'_>) -> Front {
 
 fn config(front: &Front) -> String {
     let listeners: String = front.listeners.iter().map(listener).collect();
+    let scripts = if front.holds { format!("    lua-load {HOLD_AT}\n") } else { String::new() };
     TEMPLATE
+        .replace("@SCRIPTS@", &scripts)
         .replace("@VITAL@", &front.vital.map(vital).unwrap_or_default())
         .replace("@LISTENERS@", &listeners)
 }

@@ -143,7 +143,7 @@ fn read(member: &MemberFacts, answers: &[(String, TaskOutcome)]) -> Result<Posit
 }
 
 fn one_shot(label: String, member: MemberId, words: &[&str]) -> ProcedureStep {
-    let what = TaskKind::OneShot { image: None, command: render::program(words) };
+    let what = TaskKind::OneShot { image: None, command: render::program(words), apart: false };
     ProcedureStep::Task {
         label,
         task: Box::new(TaskDraft { member, guard: None, what, timeout_ms: READ_TIMEOUT_MS }),

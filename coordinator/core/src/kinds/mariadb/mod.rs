@@ -230,6 +230,7 @@ impl Kind for Mariadb {
                 ),
             ],
             vital: Some(Vital { listener: "write", stands: "writer", fails: "no writer" }),
+            holds: false,
         }
     }
 

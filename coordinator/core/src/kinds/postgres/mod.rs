@@ -246,6 +246,7 @@ impl Kind for Postgres {
                 ),
             ],
             vital: Some(Vital { listener: "write", stands: "leader", fails: "no leader" }),
+            holds: false,
         }
     }
 

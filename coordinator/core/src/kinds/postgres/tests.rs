@@ -228,12 +228,12 @@ fn steps(parts: &Parts, mut members: Vec<MemberFacts>) -> Vec<String> {
         let step = Postgres.next_update(&service(parts, members.clone()));
         steps.push(match &step {
             UpdateStep::Done => "done".to_owned(),
-            UpdateStep::Wait(why) => format!("wait: {why}"),
+            UpdateStep::Wait(why) | UpdateStep::Fail(why) => format!("wait: {why}"),
             UpdateStep::Recreate(member) => format!("recreate {member}"),
             UpdateStep::Switch { from, to } => format!("switch {from} {to}"),
         });
         match step {
-            UpdateStep::Done | UpdateStep::Wait(_) => break,
+            UpdateStep::Done | UpdateStep::Wait(_) | UpdateStep::Fail(_) => break,
             UpdateStep::Recreate(member) => {
                 members.iter_mut().filter(|m| m.member == member).for_each(|m| m.current = true);
             }

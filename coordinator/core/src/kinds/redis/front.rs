@@ -71,5 +71,6 @@ pub fn front(name: &Name, settings: &Settings, members: &[Peer]) -> Front {
             listener("read", READ_PORT, read, "leastconn", "role:master|master_link_status:up"),
         ],
         vital: Some(Vital { listener: "write", stands: "master", fails: "no master" }),
+        holds: false,
     }
 }

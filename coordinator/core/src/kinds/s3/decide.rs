@@ -6,6 +6,7 @@ use muster_model::view::{Health, HealthWord};
 
 use super::observe::{HEALS, KNOWN_LOGIN, NEEDED, WAITING};
 use super::settings::Settings;
+use super::trial;
 use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
 
 /// A server looks again, after this time, for drives that did not answer at its start.
@@ -121,6 +122,11 @@ pub fn settled(service: &ServiceFacts<'_>, member: MemberId) -> bool {
 /// Members that serve nothing first, if that takes nothing away; then one by one.
 pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateStep {
     let outdated = || service.members.iter().filter(|member| !member.current);
+    if outdated().next().is_some()
+        && let Some(step) = trial::gate(service, settings)
+    {
+        return step;
+    }
     let runs = |member: &MemberFacts| member.seen.as_ref().is_some_and(|seen| seen.running);
     let broken = |member: &&MemberFacts| {
         let others = parts::others_ready(service, member.member).is_ok();

@@ -9,6 +9,7 @@ mod render;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use muster_model::view::Health;
 use serde_json::json;
 
 use self::settings::{Mode, Settings};
-use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital, hold};
 use super::rotate::Rotation;
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
@@ -34,6 +35,8 @@ const PORT: u16 = 9000;
 const CONSOLE_PORT: u16 = 9001;
 /// Where a member says whether it may be given requests.
 const GATE_PORT: u16 = 9002;
+/// The proxies' listener.
+const LISTENER: &str = "s3";
 /// A host name has at most 63 characters, the slot's number among them.
 const SERVICE_NAME_MAX: usize = 40;
 /// Says what of the health of a server is worth asking; never `/ready`, which is 200 also while it serves nothing.
@@ -183,16 +186,21 @@ impl Kind for S3 {
     }
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
-        declare::due(service, &Settings::of(service.spec))
+        let settings = Settings::of(service.spec);
+        trial::due(service, &settings).or_else(|| declare::due(service, &settings))
     }
 
     fn proceed(
         &self,
         service: &ServiceFacts<'_>,
-        _procedure: &Procedure,
+        procedure: &Procedure,
         answers: &[(String, TaskOutcome)],
     ) -> ProcedureStep {
-        declare::proceed(service, &Settings::of(service.spec), answers)
+        let settings = Settings::of(service.spec);
+        match procedure.name.as_str() {
+            trial::NAME => trial::proceed(service, &settings, answers),
+            _ => declare::proceed(service, &settings, answers),
+        }
     }
 
     fn switchover(
@@ -212,23 +220,29 @@ impl Kind for S3 {
             check_port: None,
             options: "",
         };
-        let options = [
-            "balance leastconn",
-            "timeout http-request 10s",
+        let erasure = Settings::of(spec).erasure;
+        let holders = |quorum: u32| quorum.div_ceil(erasure.drives.max(1));
+        let options = vec![
+            "balance leastconn".to_owned(),
+            "timeout http-request 10s".to_owned(),
             // What fits the buffer is given to another server; larger bodies are for the client to send again.
-            "retry-on conn-failure empty-response 503",
+            "retry-on conn-failure empty-response 503".to_owned(),
+            "acl reads method GET HEAD".to_owned(),
+            // Fewer than these cannot serve it: it would hang or fail at whichever it went to.
+            hold(LISTENER, holders(erasure.read_quorum()), "reads"),
+            hold(LISTENER, holders(erasure.write_quorum()), "!reads"),
         ];
         let listener = Listener {
-            name: "s3",
+            name: LISTENER,
             port: PORT,
             mode: ProxyMode::Http,
             note: "Serves a read by itself, and its entrypoint says that a canary went through it and that it is not stopping.",
-            options: options.map(str::to_owned).to_vec(),
+            options,
             check: Check::Lines(CHECK.map(str::to_owned).to_vec()),
             servers: members.iter().map(server).collect(),
         };
-        let vital = Vital { listener: "s3", stands: "servers", fails: "no server" };
-        Front { listeners: vec![listener], vital: Some(vital) }
+        let vital = Vital { listener: LISTENER, stands: "servers", fails: "no server" };
+        Front { listeners: vec![listener], vital: Some(vital), holds: true }
     }
 
     fn writer(&self, _spec: &ServiceSpec) -> Option<WriterEngine> {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use muster_model::ids::MemberId;
 use muster_model::observed::TaskOutcome;
+use muster_model::plan::TaskKind;
 use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::observe::{NEEDED, WAITING};
 use super::{S3, Settings, declare};
 use crate::kinds::golden::{Scene, compare, facts, member, name, platform, problems, refused, running, spec};
-use crate::kinds::{Kind, MemberFacts, Peer, ProcedureStep, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, Peer, ProcedureStep, ServiceFacts, UpdateStep};
 
 const THREE: &str = r#"{"kind":"s3"}"#;
 const RICH: &str = r#"{"kind":"s3","hosts":4,"drives":2,"parity":2,
@@ -167,12 +168,79 @@ fn the_next_stop_waits_for_twenty_seconds_healing_and_the_servers_own_word() {
     assert!(may(&members, 21_000).unwrap_err().0.contains("could not do without"));
 }
 
+/// Records of a service on whose hosts the image was tried.
+fn tried(image: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("image".to_owned(), image.to_owned())])
+}
+
+#[test]
+fn a_new_image_is_tried_on_two_hosts_before_any_member_is_touched() {
+    let (service, spec) = (name("files"), spec(r#"{"kind":"s3","image":"muster/minio:other"}"#));
+    let mut members = trio();
+    let at = |members: &[MemberFacts],
+              records: &BTreeMap<String, String>,
+              now: u64,
+              read: &dyn Fn(&ServiceFacts<'_>)| {
+        let facts = facts(&service, &spec, members.to_vec());
+        read(&ServiceFacts { now: Timestamp(now), records, ..facts });
+    };
+    let (new, old) = (BTreeMap::new(), tried("muster/minio:2026-02-12"));
+    let record =
+        |key: &str, value: &str| ProcedureStep::Record { key: key.to_owned(), value: value.to_owned() };
+    at(&members, &new, 100_000, &|facts| {
+        let due = S3.due(facts).unwrap();
+        assert!(due.can_wait, "what all members run is recorded");
+        assert_eq!(S3.proceed(facts, &due, &[]), record("image", "muster/minio:other"));
+    });
+    members.iter_mut().for_each(|m| m.current = false);
+    let mut answers: Vec<(String, TaskOutcome)> = Vec::new();
+    let asked = std::cell::RefCell::new(Vec::new());
+    for _ in 0..2 {
+        at(&members, &old, 100_000, &|facts| {
+            assert!(matches!(S3.next_update(facts), UpdateStep::Wait(_)), "no member is touched");
+            let step = S3.proceed(facts, &S3.due(facts).unwrap(), &answers);
+            let ProcedureStep::Task { label, task } = step else { panic!("{step:?}") };
+            let what = TaskKind::OneShot {
+                image: Some("muster/minio:other".to_owned()),
+                command: vec!["minio".to_owned(), "--version".to_owned()],
+                apart: true,
+            };
+            assert_eq!(task.what, what);
+            asked.borrow_mut().push((task.member, label));
+        });
+        let label = asked.borrow().last().unwrap().1.clone();
+        answers.push((label, TaskOutcome::Done { answer: String::new() }));
+    }
+    assert_eq!(asked.borrow().iter().map(|(member, _)| member.0).collect::<Vec<_>>(), [1, 2]);
+    at(&members, &old, 100_000, &|facts| {
+        assert_eq!(
+            S3.proceed(facts, &S3.due(facts).unwrap(), &answers),
+            record("image", "muster/minio:other")
+        );
+    });
+    // It fails on the second host.
+    answers[1].1 = TaskOutcome::Failed { why: "79: it ended\n (exit status 64): usage".to_owned() };
+    let why = "100000 muster/minio:other on host-2: 79: it ended (exit status 64): usage";
+    let mut failed = old.clone();
+    at(&members, &old, 100_000, &|facts| {
+        assert_eq!(S3.proceed(facts, &S3.due(facts).unwrap(), &answers), record("image-failed", why));
+    });
+    failed.insert("image-failed".to_owned(), why.to_owned());
+    at(&members, &failed, 110_000, &|facts| {
+        assert_eq!(S3.due(facts).filter(|due| due.name == "try-image"), None, "not again at once");
+        let UpdateStep::Fail(said) = S3.next_update(facts) else { panic!("{:?}", S3.next_update(facts)) };
+        assert!(said.contains("no member is touched") && said.contains("usage"), "{said}");
+    });
+    at(&members, &failed, 170_000, &|facts| assert_eq!(S3.due(facts).unwrap().name, "try-image"));
+}
+
 #[test]
 fn a_new_image_takes_the_first_two_back_to_back_and_then_one_by_one() {
     let (service, spec) = (name("files"), spec(THREE));
+    let tried = tried(&Settings::of(&spec).image);
     let next = |members: &[MemberFacts]| {
         let facts = facts(&service, &spec, members.to_vec());
-        let facts = crate::kinds::ServiceFacts { now: Timestamp(100_000), ..facts };
+        let facts = ServiceFacts { now: Timestamp(100_000), records: &tried, ..facts };
         (S3.next_update(&facts), S3.settled(&facts, MemberId(1)))
     };
     let mut members = trio();
@@ -204,7 +272,8 @@ fn a_member_that_waits_for_another_reason_is_no_lone_one() {
     members.iter_mut().for_each(|m| m.current = m.slot == 1);
     members[0].seen = member(1, "", false).seen;
     members[0].seen.as_mut().unwrap().facts.insert(WAITING.to_owned(), "yes".to_owned());
-    let facts = facts(&service, &spec, members);
+    let tried = tried(&Settings::of(&spec).image);
+    let facts = ServiceFacts { records: &tried, ..facts(&service, &spec, members) };
     assert!(!S3.settled(&facts, MemberId(1)), "other limits, for example: it comes up by itself");
     assert!(matches!(S3.next_update(&facts), UpdateStep::Wait(_)));
 }
