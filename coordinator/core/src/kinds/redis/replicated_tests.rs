@@ -162,7 +162,7 @@ fn it_is_made_in_steps_and_then_nothing_is_due() {
         read(&ServiceFacts { slots: 3, formed: false, records: &records, ..facts(&service, &spec, members) });
     };
     unformed(fresh[..2].to_vec(), None, &|facts| {
-        assert_eq!(Redis.due(facts), None, "not before all are there")
+        assert_eq!(Redis.due(facts), None, "not before all are there");
     });
     let mut old = fresh.clone();
     old[2] = node(3, 0, "7 3");
@@ -289,7 +289,7 @@ fn a_host_that_is_silent_proves_nothing_and_an_operators_word_does() {
 #[test]
 fn an_old_master_that_returns_with_its_old_term_is_made_a_replica() {
     let members = vec![node(1, 1, "4 1"), node(2, 2, "5 2"), node(3, 2, "5 2")];
-    judge(members.clone(), "5 2", |facts| {
+    judge(members, "5 2", |facts| {
         assert_eq!(term::leader(facts).map(|leader| leader.slot), Some(2));
         assert_eq!(due(facts).name, "depose");
         assert_eq!(task(&step(facts, &[])), (MemberId(1), vec!["REPLICAOF 172.31.10.2 6379".to_owned()]));

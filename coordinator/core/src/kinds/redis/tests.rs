@@ -261,7 +261,7 @@ fn masters_spread_again_unless_an_operator_chose() {
     let mut young = skewed();
     young[0].seen.as_mut().unwrap().facts.insert("young".to_owned(), "yes".to_owned());
     judge(young, quietly, |facts| {
-        assert_eq!(Redis.due(facts), None, "not while an election's votes still count")
+        assert_eq!(Redis.due(facts), None, "not while an election's votes still count");
     });
 }
 
