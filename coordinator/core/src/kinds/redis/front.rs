@@ -46,7 +46,6 @@ pub fn front(name: &Name, settings: &Settings, members: &[Peer]) -> Front {
         check_port: None,
         options: "",
     };
-    let password = render::secret(name, "check");
     let listener = |name, port, note, balance: &str, expect: &str| Listener {
         name,
         port,
@@ -55,7 +54,7 @@ pub fn front(name: &Name, settings: &Settings, members: &[Peer]) -> Front {
         options: vec![format!("balance {balance}")],
         check: Check::Lines(vec![
             "option tcp-check".to_owned(),
-            format!("tcp-check send \"AUTH {} ${{secret:{password}}}\\r\\n\"", render::CHECK),
+            format!("tcp-check send \"AUTH {} -\\r\\n\"", render::CHECK),
             "tcp-check expect string +OK".to_owned(),
             "tcp-check send \"INFO replication\\r\\n\"".to_owned(),
             format!("tcp-check expect rstring {expect}"),

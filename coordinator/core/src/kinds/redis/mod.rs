@@ -112,10 +112,9 @@ impl Kind for Redis {
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
-        let Settings { users, mode, .. } = Settings::of(spec);
+        let users = Settings::of(spec).users;
         let own = ["admin", "replica"].map(str::to_owned);
         own.into_iter()
-            .chain((mode == Mode::Replicated).then(|| "check".to_owned()))
             .chain(users.iter().map(|user| format!("user-{user}")))
             .map(|what| SecretNeed { name: render::secret(name, &what) })
             .collect()
