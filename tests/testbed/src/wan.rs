@@ -10,6 +10,9 @@ use anyhow::{Result, ensure};
 use crate::command::{checked, run};
 use crate::config::Config;
 
+/// In a namespace of its own. No word of the run: `all` and others are words of nftables.
+const TABLE: &str = "between_hosts";
+
 const STEP: Duration = Duration::from_secs(15);
 
 /// The router and its faults.
@@ -103,14 +106,13 @@ impl<'a> Wan<'a> {
     /// Drops what matches an nftables expression, for example `meta l4proto udp`.
     pub fn filter(&self, expression: &str) -> Result<()> {
         ensure!(!expression.contains([';', '\n']), "{expression}: one expression is wanted");
-        self.nft(&format!("add rule inet {} extra {expression} drop\n", self.config.prefix))
+        self.nft(&format!("add rule inet {TABLE} extra {expression} drop\n"))
     }
 
     /// Removes all partitions and filters; a stalled host stays stalled.
     pub fn heal(&self) -> Result<()> {
-        let table = &self.config.prefix;
         self.nft(&format!(
-            "flush set inet {table} isolated\nflush set inet {table} pairs\nflush chain inet {table} extra\n"
+            "flush set inet {TABLE} isolated\nflush set inet {TABLE} pairs\nflush chain inet {TABLE} extra\n"
         ))
     }
 
@@ -165,26 +167,25 @@ impl<'a> Wan<'a> {
     }
 
     fn element(&self, verb: &str, set: &str, element: &str) -> Result<()> {
-        self.nft(&format!("{verb} element inet {} {set} {{ {element} }}\n", self.config.prefix))
+        self.nft(&format!("{verb} element inet {TABLE} {set} {{ {element} }}\n"))
     }
 
     fn rules(&self) -> String {
-        let table = &self.config.prefix;
         format!(
-            "table inet {table} {{\n\
+            "table inet {TABLE} {{\n\
                set isolated {{ type ipv4_addr; }}\n\
                set stalled {{ type ipv4_addr; }}\n\
                set pairs {{ type ipv4_addr . ipv4_addr; }}\n\
                chain extra {{ }}\n\
                chain between {{ type filter hook forward priority 0; policy accept; }}\n\
              }}\n\
-             flush chain inet {table} between\n\
-             add rule inet {table} between ip saddr @isolated drop\n\
-             add rule inet {table} between ip daddr @isolated drop\n\
-             add rule inet {table} between ip saddr @stalled drop\n\
-             add rule inet {table} between ip daddr @stalled drop\n\
-             add rule inet {table} between ip saddr . ip daddr @pairs drop\n\
-             add rule inet {table} between jump extra\n"
+             flush chain inet {TABLE} between\n\
+             add rule inet {TABLE} between ip saddr @isolated drop\n\
+             add rule inet {TABLE} between ip daddr @isolated drop\n\
+             add rule inet {TABLE} between ip saddr @stalled drop\n\
+             add rule inet {TABLE} between ip daddr @stalled drop\n\
+             add rule inet {TABLE} between ip saddr . ip daddr @pairs drop\n\
+             add rule inet {TABLE} between jump extra\n"
         )
     }
 

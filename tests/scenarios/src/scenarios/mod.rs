@@ -16,4 +16,5 @@ pub mod redis_replicated;
 pub mod repair;
 pub mod rotate;
 pub mod s3;
+pub mod together;
 pub mod update;

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use crate::clock::step;
 use crate::platform::Platform;
 
-fn examples() -> PathBuf {
+/// Spec files that a newcomer finds.
+pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples")
 }
 
@@ -29,7 +30,7 @@ fn service_of(yaml: &str) -> Option<String> {
 }
 
 /// The example for this platform's name, and for the etcd that could be built here.
-fn adapted(line: &str, platform: &Platform, etcd: &str) -> String {
+pub fn adapted(line: &str, platform: &Platform, etcd: &str) -> String {
     match line {
         _ if line.starts_with("platform:") => format!("platform: {}", platform.settings.platform),
         "    kind: postgres" => format!("{line}\n    etcd_image: {etcd}"),
