@@ -104,9 +104,21 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: replicas,
     },
+    Scenario {
+        name: "redis-reshard",
+        what: "a fourth shard under load, the leading coordinator killed in the middle, and three shards again (4 hosts)",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: reshard,
+    },
 ];
 
 fn spec(platform: &Platform, image: &str, replicas: u32) -> String {
+    sharded(platform, image, 3, replicas)
+}
+
+fn sharded(platform: &Platform, image: &str, shards: u32, replicas: u32) -> String {
     let settings = &platform.settings;
     format!(
         "muster: 1
@@ -118,6 +130,7 @@ services:
     kind: redis
     mode: cluster
     image: {image}
+    shards: {shards}
     replicas: {replicas}
     resources: {{ memory: 128MiB }}
     update: {{ deadline: 60s, soak: 2s }}
@@ -396,5 +409,47 @@ fn replicas(platform: &Platform) -> Result<Value> {
     ensure!(known.values().all(|count| *count == 6), "nodes known by each: {known:?}");
     let mut samples = finish(platform, writer, 300, 3_000)?;
     samples["out_s"] = json!(out);
+    Ok(samples)
+}
+
+/// Waits until so many masters have hash slots and all is well.
+fn spread_over(platform: &Platform, masters: usize) -> Result<()> {
+    wait(&format!("{masters} shards"), WHOLE, || {
+        let service = platform.service(name(platform))?;
+        ensure!(service.health.word == HealthWord::Healthy, "{}", service.health.reasons.join("; "));
+        let leads = |m: &&MemberView| is_master(m) && m.ready;
+        let count = service.members.iter().filter(leads).count();
+        ensure!(count == masters && service.members.len() == masters * 2, "{count} masters");
+        Ok(())
+    })
+}
+
+/// Hash slots move to a new shard while the writer writes, and the coordinators' leader dies while they do; then back.
+fn reshard(platform: &Platform) -> Result<Value> {
+    ensure!(platform.settings.hosts >= 4, "this needs MUSTER_SHOW_HOSTS=4");
+    let writer = writer(platform, "reshard")?;
+    sleep(Duration::from_secs(10));
+    let begin = Instant::now();
+    let path = platform.write_spec("four.yaml", &sharded(platform, IMAGE, 4, 1))?;
+    platform.cli.run(&["--yes", "apply", "--detach", &path.to_string_lossy()])?;
+    wait("the operation reshard", WHOLE, || {
+        let operations: Vec<OperationView> = platform.cli.json(&["op", "ls"])?;
+        ensure!(operations.iter().any(|op| op.kind == "reshard"), "{operations:?}");
+        Ok(())
+    })?;
+    let killed = platform.leading_coordinator()?;
+    killed.unit_kill("muster-coordinator")?;
+    sleep(Duration::from_secs(3));
+    killed.unit_start("muster-coordinator")?;
+    spread_over(platform, 4)?;
+    let out = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let path = platform.write_spec("three.yaml", &sharded(platform, IMAGE, 3, 1))?;
+    platform.cli.run(&["--yes", "apply", "--detach", &path.to_string_lossy()])?;
+    spread_over(platform, 3)?;
+    let back = begin.elapsed().as_secs_f64();
+    let mut samples = finish(platform, writer, 300, 10_000)?;
+    samples["out_s"] = json!(out);
+    samples["in_s"] = json!(back);
     Ok(samples)
 }

@@ -335,7 +335,7 @@ fn scale(platform: &Platform) -> Result<Value> {
     let (_, host) = master(platform)?;
     let replica = members(platform)?.into_iter().find(|m| !is_master(m)).context("no replica")?;
     let begin = Instant::now();
-    platform.cli.run(&["--yes", "service", "replace", &service, &replica.slot.index.to_string()])?;
+    platform.cli.run(&["--yes", "service", "replace", &format!("{service}/{}", replica.slot.index)])?;
     let now = members(platform)?;
     let new = now.iter().find(|m| m.slot == replica.slot).context("the slot is empty")?;
     ensure!(new.host != replica.host && new.host.as_str() != host.name(), "it is on {}", new.host);
