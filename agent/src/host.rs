@@ -34,6 +34,13 @@ pub fn stop_is_guarded(member: &MemberPlan) -> bool {
     member.guard.is_some() && member.run == Run::Running
 }
 
+/// Whether nothing speaks against the first start being over. An engine with an id of its own has it once its data is
+/// made: before, one that was interrupted must make it again.
+fn has_told(ledger: &Ledger, member: &MemberPlan) -> bool {
+    let known = ledger.volumes.get(&member.member).and_then(|known| known.system_id.as_ref());
+    member.rendered.system_id.is_none() || known.is_some()
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -61,7 +68,9 @@ impl Host {
             let memory = self.memory.entry(member.member).or_default();
             memory.observe(now, running, ran_before);
             if let Phase::Running { since } = memory.phase {
-                let lasted = container.is_some_and(|c| c.first) && now.since(since) >= FIRST_START_LASTED;
+                let first = container.is_some_and(|c| c.first);
+                let told = has_told(&self.ledger, member);
+                let lasted = first && told && now.since(since) >= FIRST_START_LASTED;
                 changed |= lasted && self.ledger.first_done.insert(member.member);
             }
         }
@@ -75,7 +84,8 @@ impl Host {
 
     /// A probe of the member answered well: its first start succeeded. True = the ledger must be written.
     pub fn probe_succeeded(&mut self, member: MemberId) -> bool {
-        self.ledger.started.contains(&member) && self.ledger.first_done.insert(member)
+        let told = self.member(member).is_none_or(|plan| has_told(&self.ledger, plan));
+        told && self.ledger.started.contains(&member) && self.ledger.first_done.insert(member)
     }
 
     /// The next steps after [`Self::observe`] with the same list.
@@ -205,6 +215,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{PLATFORM, host, member, plan, release};
     use crate::seen::{SeenState, container_name};
+    use muster_model::plan::{Ask, Probe};
 
     const M: MemberId = MemberId(1);
 
@@ -260,6 +271,22 @@ mod tests {
         assert!(state.observe(Timestamp(10_010), std::slice::from_ref(&seen)));
         assert!(!state.probe_succeeded(M));
         assert!(state.ledger.first_done.contains(&M));
+    }
+
+    #[test]
+    fn the_first_start_of_an_engine_with_an_id_is_over_when_it_told_it() {
+        let (mut state, seen) = started(|m| {
+            m.rendered.first_command = Some(vec!["form".to_owned()]);
+            m.rendered.system_id = Some(Probe { timeout_ms: 1_000, ask: Ask::Tcp { port: 1 } });
+        });
+        state.observe(Timestamp(11), std::slice::from_ref(&seen));
+        assert!(!state.probe_succeeded(M), "it answers already, and makes its data still");
+        assert!(!state.observe(Timestamp(10_010), std::slice::from_ref(&seen)));
+        let (made, with_data) = (BTreeSet::new(), BTreeSet::new());
+        let known =
+            KnownVolumes { slot: seen.slot.clone(), made, with_data, system_id: Some("7301".to_owned()) };
+        state.ledger.volumes.insert(M, known);
+        assert!(state.probe_succeeded(M) && state.ledger.first_done.contains(&M));
     }
 
     #[test]
