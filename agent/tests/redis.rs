@@ -195,6 +195,7 @@ impl World {
                 joins_existing: false,
                 variant: String::new(),
                 host_up: true,
+                stopped: false,
                 started: true,
                 revision: Revision(1),
                 current: true,

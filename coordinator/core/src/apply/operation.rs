@@ -176,12 +176,14 @@ pub fn advance(state: &mut State, new: &Advance, meta: LogMeta) -> Result<(), Re
     }
     let Some(operation) = state.operations.get_mut(&new.operation) else { return Ok(()) };
     operation.epoch += 1;
+    let was = matches!(operation.step, Step::Procedure { .. });
     if let Some(step) = &new.step {
         if *step != operation.step {
             operation.step_since = meta.at;
         }
         operation.step = step.clone();
     }
+    let leaves_procedure = was && !matches!(operation.step, Step::Procedure { .. });
     operation.deadline = new.deadline;
     operation.attempts = new.attempts;
     operation.status.clone_from(&new.status);
@@ -201,6 +203,9 @@ pub fn advance(state: &mut State, new: &Advance, meta: LogMeta) -> Result<(), Re
     if let Some(note) = &new.note {
         operation.note(meta.at, note);
         event(state, meta, service.as_str(), format!("operation {}: {note}", new.operation));
+    }
+    if leaves_procedure {
+        unpark(state, &service);
     }
     bump(state, &service, meta);
     if let Some(outcome) = new.outcome {
@@ -328,7 +333,7 @@ fn end(state: &mut State, id: OperationId, outcome: Outcome, status: &str, meta:
     event(state, meta, service.as_str(), text);
 }
 
-/// Members that the operation stopped and did not start again are free to start in their usual order.
+/// Members that a procedure stopped and did not start again are free to start in their usual order.
 fn unpark(state: &mut State, service: &Name) {
     let family: Vec<Name> = state.family(state.root(service)).map(|(name, _)| name.clone()).collect();
     for member in state.members.values_mut().filter(|m| m.parked && family.contains(&m.slot.service)) {

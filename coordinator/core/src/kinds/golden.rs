@@ -260,6 +260,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
             system_id: Some("1".to_owned()),
             ..Observed::default()
         }),
+        stopped: false,
     }
 }
 

@@ -282,6 +282,8 @@ pub struct MemberFacts {
     pub variant: String,
     /// What was seen, only if it belongs to the present revision and the host is up; otherwise absent = unknown.
     pub seen: Option<Observed>,
+    /// Its agent confirmed that no container of it runs, of whatever revision.
+    pub stopped: bool,
 }
 
 /// One service as decisions see it.

@@ -41,6 +41,8 @@ pub enum ProcedureStep {
     Stop(Vec<MemberId>),
     /// Start these members.
     Start(Vec<MemberId>),
+    /// Stop this member, and let it start next as its newest revision: for one that serves nothing as it is.
+    Renew(MemberId),
     /// Keep a fact about the service for good, in [`super::ServiceFacts::records`].
     Record {
         /// Its name.

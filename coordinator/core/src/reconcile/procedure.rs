@@ -148,6 +148,13 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
             }
             Some(Advance { acts, ..go("members are started".to_owned()) })
         }
+        ProcedureStep::Renew(member) => {
+            let Some(row) = turn.state.members.get(&member).filter(|row| row.pending.is_some()) else {
+                return waits(turn, "waits for a newer revision of a member");
+            };
+            let acts = vec![Act::Stop { member }, Act::Adopt { member }];
+            Some(go("a member gets its newest revision".to_owned()).with_acts(&row.slot.service, acts))
+        }
         ProcedureStep::Record { key, value } => {
             let row = turn.state.services.get(service)?;
             if row.records.get(&key) == Some(&value) {

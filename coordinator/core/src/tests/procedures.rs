@@ -73,6 +73,40 @@ fn members_that_it_stops_stay_stopped_until_it_starts_them() {
 }
 
 #[test]
+fn a_member_that_serves_nothing_is_stopped_and_renewed_without_waiting_for_its_turn() {
+    let (mut world, id) = with_procedure();
+    let member = *world.state.members.keys().next().unwrap();
+    assert!(play(&mut world, id, ProcedureStep::Renew(member)));
+    assert_eq!(operation(&world.state, id).status, "waits for a newer revision of a member");
+    let newer = serde_json::json!({ "cache": { "kind": "app", "image": "cache:2", "replicas": 2 } });
+    world.apply_spec(&spec(newer));
+    for command in crate::reconcile::run(&world.state, world.now) {
+        if format!("{:?}", command.what).contains("Pend") {
+            world.command(&command).unwrap();
+        }
+    }
+    assert!(world.state.members[&member].pending.is_some());
+    assert!(play(&mut world, id, ProcedureStep::Renew(member)));
+    let row = &world.state.members[&member];
+    assert!(row.parked && !row.started && row.pending.is_none());
+    assert_eq!(row.rendering.as_ref().unwrap().rendered.image, "cache:2");
+}
+
+#[test]
+fn what_it_stopped_is_free_when_it_gives_way_to_the_operation_that_it_interrupted() {
+    let (mut world, id) = with_procedure();
+    let members: Vec<MemberId> = world.state.members.keys().copied().collect();
+    assert!(play(&mut world, id, ProcedureStep::Stop(members)));
+    // As if it had begun in the middle of an update.
+    let mut interrupted = operation(&world.state, id).clone();
+    interrupted.kind = OperationKind::Update;
+    world.state.operations.insert(id, interrupted);
+    assert!(play(&mut world, id, ProcedureStep::Done("up".to_owned())));
+    assert!(operation(&world.state, id).outcome.is_none(), "the update goes on");
+    assert!(world.state.members.values().all(|m| !m.parked));
+}
+
+#[test]
 fn a_record_stays_and_is_bounded() {
     let (mut world, id) = with_procedure();
     let record = |value: &str| ProcedureStep::Record { key: "uuid".to_owned(), value: value.to_owned() };

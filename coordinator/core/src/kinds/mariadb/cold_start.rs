@@ -9,10 +9,10 @@ use muster_model::plan::TaskKind;
 use muster_model::time::Millis;
 use serde::Deserialize;
 
-use super::observe::{JOINING, NO_HISTORY};
+use super::observe::{JOINING, NO_HISTORY, WAITS};
 use super::{HISTORY, decide, render};
 use crate::command::TaskDraft;
-use crate::kinds::{MemberFacts, Procedure, ProcedureStep, ServiceFacts, parts};
+use crate::kinds::{MemberFacts, Observed, Procedure, ProcedureStep, ServiceFacts, parts};
 
 const RECORD: &str = "record-history";
 const COLD_START: &str = "cold-start";
@@ -23,12 +23,11 @@ const PATIENCE: Millis = Millis::seconds(25);
 const READ_TIMEOUT_MS: u64 = 300_000;
 /// Times that a volume is asked before an operator is.
 const READS_MAX: usize = 3;
+/// Restarts by the agent after which a member is not expected to come up as it is.
+const RESTARTS_MAX: u32 = 3;
 
 /// Work that should begin now.
 pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
-    if !service.formed {
-        return None;
-    }
     let make = |name: &str, can_wait, why| Procedure {
         name: name.to_owned(),
         why,
@@ -38,14 +37,27 @@ pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
     if let Some(history) = unrecorded(service) {
         return Some(make(RECORD, true, format!("the cluster is {history}")));
     }
-    let stands = service.members.iter().all(|member| stands_still(service, member));
-    let nobody = stands && !service.members.is_empty() && service.members.len() == service.slots as usize;
+    let concerned = concerned(service);
+    // Otherwise the first one may still be making the database.
+    let made = |seen: &Observed| seen.system_id.is_some() || seen.detail == WAITS;
+    let told = |m: &MemberFacts| m.seen.as_ref().is_some_and(made);
+    let stands = |m: &&MemberFacts| stands_still(service, m) && (service.formed || told(m));
+    let stands = concerned.iter().all(stands);
+    let nobody = stands && !concerned.is_empty() && service.members.len() == service.slots as usize;
     let why = "no member is in a cluster, and none is on its way into one";
     nobody.then(|| make(COLD_START, false, why.to_owned()))
 }
 
+/// The members whose volumes may hold rows: until the cluster is formed, the first one alone.
+fn concerned<'a>(service: &'a ServiceFacts<'_>) -> Vec<&'a MemberFacts> {
+    if service.formed {
+        return service.members.iter().collect();
+    }
+    service.members.iter().min_by_key(|member| member.slot).into_iter().collect()
+}
+
 fn unrecorded<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a str> {
-    if service.records.contains_key(HISTORY) {
+    if !service.formed || service.records.contains_key(HISTORY) {
         return None;
     }
     let leader = decide::leader(service).filter(|member| parts::is_ready(member))?;
@@ -102,12 +114,13 @@ fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> 
         return ProcedureStep::Done("the members found each other by themselves".to_owned());
     }
     // Nothing is read, and nothing begun, before every agent confirmed that its member's container is gone.
-    let runs = |m: &&MemberFacts| m.started || !m.seen.as_ref().is_some_and(|seen| seen.stopped);
-    if service.members.iter().any(|member| runs(&member)) {
-        return ProcedureStep::Stop(service.members.iter().map(|member| member.member).collect());
+    // What was stopped may be of an older revision than what a new spec gave the member meanwhile.
+    let concerned = concerned(service);
+    if concerned.iter().any(|member| member.started || !member.stopped) {
+        return ProcedureStep::Stop(concerned.iter().map(|member| member.member).collect());
     }
     let mut volumes = Vec::new();
-    for member in &service.members {
+    for member in concerned {
         match read(member, answers) {
             Ok(position) => volumes.push(Volume { member, position }),
             Err(step) => return *step,
@@ -203,17 +216,37 @@ fn table(volumes: &[Volume<'_>], recorded: Option<&str>) -> String {
     rows.join("; ")
 }
 
-/// The marked member first, alone; then the others, one at a time.
+/// The marked member first, alone; then the others, one at a time. One that cannot join holds nobody up: what it needs,
+/// another image perhaps, waits for the end of this.
 fn start(service: &ServiceFacts<'_>, first: MemberId) -> ProcedureStep {
-    let mut order: Vec<&MemberFacts> = service.members.iter().collect();
-    order.sort_by_key(|member| (member.member != first, member.slot));
-    for member in order {
-        if !member.started {
-            return ProcedureStep::Start(vec![member.member]);
+    let begins = service.members.iter().find(|member| member.member == first);
+    match begins.filter(|member| !parts::is_ready(member)) {
+        Some(member) if !member.started => return ProcedureStep::Start(vec![first]),
+        // Its turn for the newest revision would come after this, which waits for it.
+        Some(member) if !member.current && is_hopeless(service, member) => {
+            return ProcedureStep::Renew(first);
         }
-        if !parts::is_ready(member) {
-            return ProcedureStep::Wait(parts::why_not_ready(service, member));
+        // It answers, so the mark is used up.
+        Some(member)
+            if stands_still(service, member) && member.seen.as_ref().is_some_and(|s| s.role.is_some()) =>
+        {
+            let why = parts::why_not_ready(service, member);
+            return ProcedureStep::Failed(format!("the cluster did not begin: {why}"));
         }
+        Some(member) => return ProcedureStep::Wait(parts::why_not_ready(service, member)),
+        None => {}
     }
-    ProcedureStep::Done("all members are in step again".to_owned())
+    match service.members.iter().find(|member| !member.started) {
+        Some(next) if service.formed => match decide::may_start(service, next.slot) {
+            Ok(()) => ProcedureStep::Start(vec![next.member]),
+            Err(why) => ProcedureStep::Wait(why.0),
+        },
+        _ => ProcedureStep::Done("the members are in step again, or on their way".to_owned()),
+    }
+}
+
+/// It runs and serves nothing for a while, or ends again and again.
+fn is_hopeless(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
+    let ends = member.seen.as_ref().is_some_and(|seen| !seen.running && seen.restarts >= RESTARTS_MAX);
+    ends || stands_still(service, member)
 }

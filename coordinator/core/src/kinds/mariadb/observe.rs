@@ -19,6 +19,8 @@ pub const JOINING: &str = "joining";
 pub const APART: &str = "apart";
 /// The history of a member that has none, or has lost track of it.
 pub const NO_HISTORY: &str = "00000000-0000-0000-0000-000000000000";
+/// Says a member whose server runs and finds nobody.
+pub const WAITS: &str = "waits for the others";
 /// A longer queue of foreign writes is not caught up.
 const QUEUE_MAX: u64 = 20;
 /// Classes in which the reach of the write cache is told, hours.

@@ -14,7 +14,7 @@ use super::{HISTORY, Mariadb};
 use crate::kinds::golden::{
     child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
 };
-use crate::kinds::{Kind, MemberFacts, ProcedureStep, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, Procedure, ProcedureStep, ServiceFacts, UpdateStep};
 
 const HA: &str = r#"{"kind":"mariadb"}"#;
 const WRITTEN: &str = r#"{"kind":"mariadb","members":5,"image":"registry.example/db:11","gcache":"1GiB",
@@ -228,6 +228,7 @@ fn stand(started: bool) -> impl Fn(&mut MemberFacts) {
         member.started = started;
         let seen = member.seen.as_mut().unwrap();
         (seen.running, seen.stopped, seen.ready) = (started, !started, false);
+        member.stopped = !started;
         seen.role = Some("apart".to_owned());
         seen.started_at = Some(Timestamp(1_000));
     }
@@ -259,9 +260,11 @@ fn a_cluster_that_stopped_as_a_whole_begins_where_the_most_was_written() {
     let all: Vec<MemberId> = (1..=3).map(MemberId).collect();
     assert_eq!(next(&facts, &[]), ProcedureStep::Stop(all.clone()));
     facts.members.iter_mut().for_each(stand(false));
-    facts.members[2].seen.as_mut().unwrap().stopped = false;
+    facts.members[2].stopped = false;
     assert_eq!(next(&facts, &[]), ProcedureStep::Stop(all), "a stop that is not confirmed");
-    facts.members[2].seen.as_mut().unwrap().stopped = true;
+    facts.members[2].stopped = true;
+    // A new spec: what is stopped is not what the member has to be now.
+    facts.members[1].seen = None;
     let mut answers = Vec::new();
     for (slot, seqno) in [(1, 40), (2, 52), (3, 51)] {
         assert_eq!(begin_of(&next(&facts, &answers)).0, format!("read {slot}"));
@@ -273,8 +276,72 @@ fn a_cluster_that_stopped_as_a_whole_begins_where_the_most_was_written() {
     assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(2)]));
     facts.members[1].started = true;
     assert!(matches!(next(&facts, &answers), ProcedureStep::Wait(_)));
-    facts.members[1].seen.as_mut().unwrap().ready = true;
+    facts.members[1] = member(2, "leader", true);
     assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(1)]));
+    facts.members[0].started = true;
+    facts.members[0].seen = None;
+    assert!(matches!(next(&facts, &answers), ProcedureStep::Wait(_)), "one at a time");
+    // A bad image, for which an update waits.
+    facts.members[0] = member(1, "apart", false);
+    assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(3)]));
+    facts.members[2].started = true;
+    assert!(matches!(next(&facts, &answers), ProcedureStep::Done(_)));
+}
+
+#[test]
+fn the_first_member_of_a_cluster_that_was_never_formed_begins_it_again_alone() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", ""]);
+    (facts.formed, facts.now) = (false, Timestamp(60_000));
+    facts.members.iter_mut().for_each(stand(false));
+    stand(true)(&mut facts.members[0]);
+    assert_eq!(Mariadb.due(&facts), None, "it is still making its database");
+    facts.members[0].seen.as_mut().unwrap().system_id = Some(UUID.to_owned());
+    assert!(Mariadb.due(&facts).is_some());
+    facts.members[0].seen.as_mut().unwrap().system_id = None;
+    facts.members[0].seen.as_mut().unwrap().detail = "waits for the others".to_owned();
+    let procedure = Mariadb.due(&facts).unwrap();
+    let next = |facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]| {
+        Mariadb.proceed(facts, &procedure, answers)
+    };
+    assert_eq!(next(&facts, &[]), ProcedureStep::Stop(vec![MemberId(1)]));
+    stand(false)(&mut facts.members[0]);
+    let mut answers = vec![("read 1".to_owned(), told(UUID, 3))];
+    assert_eq!(begin_of(&next(&facts, &answers)).0, "mark 1");
+    answers.push(("mark 1".to_owned(), TaskOutcome::Done { answer: String::new() }));
+    assert_eq!(next(&facts, &answers), ProcedureStep::Start(vec![MemberId(1)]));
+    facts.members[0] = member(1, "leader", true);
+    assert!(matches!(next(&facts, &answers), ProcedureStep::Done(_)), "the others start in their order");
+}
+
+#[test]
+fn a_marked_member_that_never_comes_up_gets_the_revision_that_waits_for_it() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", ""]);
+    facts.members.iter_mut().for_each(stand(false));
+    stand(true)(&mut facts.members[1]);
+    facts.now = Timestamp(60_000);
+    let procedure = Procedure {
+        name: "cold-start".to_owned(),
+        why: String::new(),
+        can_wait: false,
+        arguments: BTreeMap::new(),
+    };
+    let answers = [("mark 2".to_owned(), TaskOutcome::Done { answer: String::new() })];
+    let next = |facts: &ServiceFacts<'_>| Mariadb.proceed(facts, &procedure, &answers);
+    assert!(
+        matches!(next(&facts), ProcedureStep::Failed(_)),
+        "it used its mark up, and there is nothing newer"
+    );
+    facts.members[1].seen.as_mut().unwrap().role = None;
+    assert!(
+        matches!(next(&facts), ProcedureStep::Wait(_)),
+        "a program that does not even answer keeps its mark"
+    );
+    facts.members[1].current = false;
+    assert_eq!(next(&facts), ProcedureStep::Renew(MemberId(2)));
+    facts.members[1].seen.as_mut().unwrap().started_at = Some(Timestamp(55_000));
+    assert!(matches!(next(&facts), ProcedureStep::Wait(_)), "it may still come up");
 }
 
 #[test]

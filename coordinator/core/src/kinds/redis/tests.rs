@@ -171,6 +171,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
             facts,
             ..Observed::default()
         }),
+        stopped: false,
     }
 }
 
