@@ -7,9 +7,10 @@ use muster_agent::host::{Host as Agent, Outcome};
 use muster_agent::seen::{Seen, SeenState, container_name};
 use muster_model::ids::{BootId, HostId, MemberId};
 use muster_model::plan::{HostPlan, MemberPlan};
-use muster_model::time::Timestamp;
 
+use crate::engines::Engines;
 use crate::rng::Rng;
+use crate::world::stamp;
 
 /// A container as it really is.
 #[derive(Debug, Clone)]
@@ -121,7 +122,7 @@ impl FakeHost {
         self.boots += 1;
         self.steps.clear();
         let mut ledger = std::mem::take(&mut self.agent.ledger);
-        ledger.interrupt_tasks(Timestamp(now));
+        ledger.interrupt_tasks(stamp(now));
         self.agent = Agent { ledger, ..Agent::default() };
     }
 
@@ -157,7 +158,7 @@ impl FakeHost {
     }
 
     /// One round of the agent: steps that have ended, then new ones.
-    pub fn round(&mut self, now: u64, rng: &mut Rng, release: &mut dyn FnMut(MemberId, bool) -> bool) {
+    pub fn round(&mut self, now: u64, rng: &mut Rng, engines: &mut Engines) {
         if !self.engine(now) {
             return;
         }
@@ -165,8 +166,8 @@ impl FakeHost {
             self.steps.iter().filter(|(at, _)| *at <= now).map(|(_, step)| step.clone()).collect();
         self.steps.retain(|(at, _)| *at > now);
         for step in due {
-            let outcome = self.carry_out(&step, now, rng, release);
-            self.agent.finish(Timestamp(now), &step, outcome);
+            let outcome = self.carry_out(&step, now, rng, engines);
+            self.agent.finish(stamp(now), &step, outcome);
         }
         let with_data: Vec<MemberId> =
             self.volumes.iter().filter(|(_, volume)| volume.data).map(|(id, _)| *id).collect();
@@ -175,8 +176,8 @@ impl FakeHost {
             self.agent.data_seen(member, names.unwrap_or_default());
         }
         let list = self.list();
-        self.agent.observe(Timestamp(now), &list);
-        for step in self.agent.steps(Timestamp(now), &list, &self.gates()) {
+        self.agent.observe(stamp(now), &list);
+        for step in self.agent.steps(stamp(now), &list, &self.gates()) {
             if matches!(step.kind, StepKind::Wait { .. }) {
                 continue;
             }
@@ -185,13 +186,7 @@ impl FakeHost {
         }
     }
 
-    fn carry_out(
-        &mut self,
-        step: &Step,
-        now: u64,
-        rng: &mut Rng,
-        release: &mut dyn FnMut(MemberId, bool) -> bool,
-    ) -> Outcome {
+    fn carry_out(&mut self, step: &Step, now: u64, rng: &mut Rng, engines: &mut Engines) -> Outcome {
         let member = step.member;
         match &step.kind {
             StepKind::Create { first } => match self.agent.member(member).cloned() {
@@ -203,15 +198,14 @@ impl FakeHost {
             },
             StepKind::Start => {
                 if let Some(container) = self.containers.get_mut(&member) {
-                    container.seen.state = SeenState::Running { since: Timestamp(now) };
+                    container.seen.state = SeenState::Running { since: stamp(now) };
                     container.serves_at = now + rng.between(1_000, 4_000);
                 }
             }
             StepKind::Stop { .. } => {
                 if let Some(container) = self.containers.get_mut(&member) {
                     container.seen.state = SeenState::Stopped { code: 0 };
-                    // A database that is told to stop gives its lock back.
-                    release(member, true);
+                    engines.stop(container);
                 }
             }
             StepKind::Remove => {
@@ -222,7 +216,7 @@ impl FakeHost {
                     container.seen.addresses.insert(network.clone(), *address);
                 }
             }
-            StepKind::Release { anyway } => return Outcome::Released(release(member, *anyway)),
+            StepKind::Release { anyway } => return Outcome::Released(engines.release(member, *anyway)),
             StepKind::Quarantine => {
                 self.volumes.remove(&member);
             }

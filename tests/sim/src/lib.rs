@@ -2,11 +2,11 @@
 //!
 //! See `docs/simulation.md` for what is simulated, what is judged, and how a failure is replayed.
 
+pub mod engines;
 pub mod host;
-pub mod locks;
 pub mod oracle;
 pub mod plant;
 pub mod rng;
 pub mod scenario;
-pub mod software;
+pub mod spec;
 pub mod world;

@@ -102,7 +102,7 @@ impl Oracle {
             }
             *newest = generation;
             for (id, container) in &host.containers {
-                if world.database.ready(&world.hosts, host, *id, world.now) {
+                if world.engines.ready(&world.hosts, host, *id, world.now) {
                     self.served.insert((*id, container.seen.hash.clone(), container.seen.restarts));
                 }
             }
@@ -159,7 +159,10 @@ pub fn unfinished(world: &World) -> Option<String> {
             return Some(format!("{name} has {} of {slots} members", members.len()));
         }
         for (slot, (id, row)) in &members {
-            if ruined(id) {
+            if ruined(id)
+                || members.values().any(|(other, _)| ruined(other)) && !row.seen().is_some_and(|s| s.ready)
+            {
+                // What lost data needs an operator's word: a cluster that stopped as a whole begins without no volume.
                 continue;
             }
             if row.pending.is_some() && !any_ruined {
@@ -169,7 +172,7 @@ pub fn unfinished(world: &World) -> Option<String> {
                 return Some(format!("{name}/{slot} (member {id}) is not seen ready: {:?}", row.observed));
             }
             let host = world.hosts.iter().find(|host| host.id == row.host)?;
-            if !world.database.ready(&world.hosts, host, *id, now) {
+            if !world.engines.ready(&world.hosts, host, *id, now) {
                 return Some(format!("{name}/{slot} is seen ready and is not"));
             }
         }
@@ -182,8 +185,8 @@ pub fn unfinished(world: &World) -> Option<String> {
     if let Some(stray) = strays {
         return Some(format!("a container of member {stray} is left over"));
     }
-    if !world.database.whole() && !any_ruined {
-        return Some("no synchronous standby streams".to_owned());
+    if let Some(missing) = world.engines.missing(any_ruined) {
+        return Some(missing);
     }
     (!world.at_rest() && !any_ruined).then(|| {
         let open = world.state.operations.iter().filter(|(_, op)| op.outcome.is_none());

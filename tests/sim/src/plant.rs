@@ -15,14 +15,17 @@ pub enum Plant {
     OlderPlan,
     /// What was seen of an earlier container counts for the present one.
     OldObservation,
+    /// A volume that is behind says that it is far ahead, and the mark for it is believed.
+    PositionLies,
 }
 
 impl Plant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 3] = [
+    pub const ALL: [(&'static str, Self); 4] = [
         ("no-fences", Self::NoFences),
         ("older-plan", Self::OlderPlan),
         ("old-observation", Self::OldObservation),
+        ("position-lies", Self::PositionLies),
     ];
 }
 

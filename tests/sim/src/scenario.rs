@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use muster_core::command::{Verb, What};
 use muster_core::state::OperationKind;
 use muster_model::ids::{MemberId, OperationId};
-use muster_model::spec::PlatformSpec;
 use muster_model::time::Millis;
 use muster_model::view::Scheduling;
 
 use crate::oracle::unfinished;
 use crate::plant::Plant;
+use crate::spec::Platform;
 use crate::world::{FAIR, Weather, World, host_id, name};
 
 /// Length of the time of faults, and of the time in which everything must come right.
@@ -69,6 +69,15 @@ fn history(world: &World) -> Vec<String> {
     let mut lines: Vec<String> =
         lines.map(|e| format!("{:>7} {} {}: {}", e.at.0 - 1_000_000, e.index, e.about, e.text)).collect();
     lines.reverse();
+    for (id, op) in world.state.operations.iter().filter(|(_, op)| op.outcome.is_none()) {
+        let needs = op.needs_operator.as_ref().map(|needs| &needs.reason);
+        lines.push(format!(
+            "operation {id} {} {}: {} needs {needs:?}",
+            op.kind.name(),
+            op.service,
+            op.status
+        ));
+    }
     for (id, row) in &world.state.members {
         let image = |r: &Option<muster_core::state::Rendering>| r.as_ref().map(|r| r.rendered.image.clone());
         let observed = row.observed.as_ref().map(|o| (o.running, o.ready, o.detail.clone()));
@@ -102,8 +111,8 @@ fn history(world: &World) -> Vec<String> {
 }
 
 fn play(world: &mut World, seed: u64) -> Result<u64, String> {
-    let patient = world.rng.chance(500);
-    world.apply_spec(spec("good-0", 2, patient));
+    let platform = Platform::of(seed, &mut world.rng);
+    world.apply_spec(platform.spec("good-0", 2));
     if world.rng.chance(600) {
         // The others meet their first faults while they are still being formed.
         world.run(Millis(30_000))?;
@@ -113,7 +122,7 @@ fn play(world: &mut World, seed: u64) -> Result<u64, String> {
         doubled: world.rng.below(200),
         delay: world.rng.between(50, 1_000),
     };
-    let may_ruin = seed.is_multiple_of(10);
+    let may_ruin = seed.is_multiple_of(5);
     let mut version = 0;
     let end = world.now + FAULTS;
     while world.now < end {
@@ -123,46 +132,33 @@ fn play(world: &mut World, seed: u64) -> Result<u64, String> {
         }
         if world.now.is_multiple_of(1_000) && world.rng.chance(60) {
             version += 1;
-            operator(world, version, patient);
+            operator(world, version, &platform);
         }
     }
-    repair(world, patient)
-}
-
-fn spec(tag: &str, replicas: u32, patient: bool) -> PlatformSpec {
-    let replace_after = if patient { "15m" } else { "15s" };
-    let value = serde_json::json!({ "muster": 1, "platform": "demo", "services": {
-        "pg-main": {
-            "kind": "postgres",
-            "image": format!("muster/postgres:{tag}"),
-            "replace_after": replace_after,
-            "update": { "deadline": "20s", "soak": "1s" },
-        },
-        "web": {
-            "kind": "app",
-            "image": format!("demo/web:{tag}"),
-            "replicas": replicas,
-            "probe": { "tcp": { "port": 80 } },
-            "update": { "deadline": "20s", "soak": "1s" },
-        },
-    }});
-    serde_json::from_value(value).expect("a literal spec")
+    repair(world, &platform)
 }
 
 fn fault(world: &mut World, may_ruin: bool) {
     let now = world.now;
     let at = world.rng.below(world.hosts.len() as u64) as usize;
     let span = now + world.rng.between(500, 25_000);
-    match world.rng.below(10) {
-        0 | 1 => world.hosts[at].power_cut(span),
-        2 => world.hosts[at].heard_at = span,
-        3 => world.hosts[at].hears_at = span,
-        4 => (world.hosts[at].heard_at, world.hosts[at].hears_at) = (span, span),
-        5 => world.hosts[at].mesh_at = span,
-        6 => world.hosts[at].engine_at = world.hosts[at].engine_at.max(span),
-        7 => world.lose_leader(now + world.hosts[at].number as u64 * 1_500),
-        8 if world.hosts[at].on(now) => world.hosts[at].restart_agent(now),
-        8 => {}
+    match world.rng.below(21) {
+        0..=3 => world.hosts[at].power_cut(span),
+        4 | 5 => world.hosts[at].heard_at = span,
+        6 | 7 => world.hosts[at].hears_at = span,
+        8 | 9 => (world.hosts[at].heard_at, world.hosts[at].hears_at) = (span, span),
+        10 | 11 => world.hosts[at].mesh_at = span,
+        12 | 13 => world.hosts[at].engine_at = world.hosts[at].engine_at.max(span),
+        14 | 15 => world.lose_leader(now + world.hosts[at].number as u64 * 1_500),
+        16 | 17 if world.hosts[at].on(now) => world.hosts[at].restart_agent(now),
+        16 | 17 => {}
+        // All at once, back one by one.
+        18 => {
+            for at in 0..world.hosts.len() {
+                let until = now + world.rng.between(500, 5_000);
+                world.hosts[at].power_cut(until);
+            }
+        }
         _ => crash(world, at, may_ruin),
     }
 }
@@ -172,8 +168,10 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     let members: Vec<MemberId> = world.hosts[at].containers.keys().copied().collect();
     let Some(member) = world.rng.pick(&members).copied() else { return };
     let untouched = world.hosts.iter().all(|host| host.ruined.is_empty());
-    let known = world.state.members.get(&member).is_some_and(|row| row.has_data);
-    let ruin = may_ruin && untouched && known && world.database.spares(member) && world.rng.chance(300);
+    let row = world.state.members.get(&member).filter(|row| row.has_data);
+    let service = row.map(|row| row.slot.service.clone());
+    let spare = service.as_ref().is_some_and(|service| world.engines.spares(service, member));
+    let ruin = may_ruin && untouched && spare && world.rng.chance(500);
     let host = &mut world.hosts[at];
     if let Some(container) = host.containers.get_mut(&member).filter(|c| c.seen.running()) {
         container.seen.state = muster_agent::seen::SeenState::Stopped { code: 137 };
@@ -184,20 +182,20 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     }
 }
 
-fn operator(world: &mut World, version: u32, patient: bool) {
-    let service = name("pg-main");
+fn operator(world: &mut World, version: u32, platform: &Platform) {
+    let services = platform.services();
+    let service = world.rng.pick(&services).cloned().unwrap_or_else(|| name("web"));
     match world.rng.below(8) {
         0 | 1 => {
             let replicas = world.rng.between(1, 3) as u32;
-            world.apply_spec(spec(&format!("good-{version}"), replicas, patient));
+            world.apply_spec(platform.spec(&format!("good-{version}"), replicas));
         }
-        2 => world.apply_spec(spec(&format!("bad-{version}"), 2, patient)),
+        2 => world.apply_spec(platform.spec(&format!("bad-{version}"), 2)),
         3 => {
             let to = Some(world.rng.between(1, 3) as u32);
             world.enter(What::StartOperation { service, kind: OperationKind::Switchover { to }, seen: None });
         }
         4 => {
-            let service = if world.rng.chance(500) { service } else { name("pg-main-etcd") };
             world.enter(What::StartOperation {
                 service,
                 kind: OperationKind::Restart { slot: None },
@@ -228,7 +226,7 @@ fn operator(world: &mut World, version: u32, patient: bool) {
 }
 
 /// All faults end, the operator wants something that can be had, and everything must come right and stay so.
-fn repair(world: &mut World, patient: bool) -> Result<u64, String> {
+fn repair(world: &mut World, platform: &Platform) -> Result<u64, String> {
     let now = world.now;
     world.weather = FAIR;
     world.leader_at = world.leader_at.min(now);
@@ -243,7 +241,7 @@ fn repair(world: &mut World, patient: bool) -> Result<u64, String> {
         let host = host_id(number);
         world.enter(What::SetScheduling { host, scheduling: Scheduling::Open });
     }
-    world.apply_spec(spec("good-last", 2, patient));
+    world.apply_spec(platform.spec("good-last", 2));
     let mut right_since = None;
     let mut missing = String::new();
     while world.now < now + REPAIR {

@@ -11,16 +11,16 @@ use muster_core::observe::from_report;
 use muster_core::state::State;
 use muster_core::{plan, reconcile};
 use muster_model::ids::{HostId, MemberId, Name, TaskId};
-use muster_model::observed::{EngineStatus, HostFacts, Report, TaskAnswer, TaskOutcome};
-use muster_model::plan::{Act, HostPlan, Task, TaskKind};
+use muster_model::observed::{EngineStatus, HostFacts, MemberStatus, Report, TaskAnswer};
+use muster_model::plan::{HostPlan, Task};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::{Millis, Timestamp};
 
+use crate::engines::{Engines, Moment};
 use crate::host::FakeHost;
 use crate::oracle::Oracle;
 use crate::plant::{self, Plant};
 use crate::rng::Rng;
-use crate::software::Database;
 
 /// Length of one step of the simulation, milliseconds.
 pub const TICK: u64 = 500;
@@ -54,7 +54,7 @@ pub struct World {
     /// The hosts.
     pub hosts: Vec<FakeHost>,
     /// What runs in the containers.
-    pub database: Database,
+    pub engines: Engines,
     /// What must never happen.
     pub oracle: Oracle,
     /// Messages.
@@ -74,7 +74,9 @@ pub struct World {
     reconciled: (u64, u64),
 }
 
-fn stamp(now: u64) -> Timestamp {
+/// Everybody's clock.
+#[must_use]
+pub const fn stamp(now: u64) -> Timestamp {
     Timestamp(1_000_000 + now)
 }
 
@@ -99,7 +101,7 @@ impl World {
             now: 0,
             state: State::default(),
             hosts: (1..=hosts).map(|number| FakeHost::new(number, host_id(number))).collect(),
-            database: Database::default(),
+            engines: Engines::new(plant),
             oracle: Oracle::default(),
             weather: FAIR,
             leader_at: 0,
@@ -155,7 +157,8 @@ impl World {
     pub fn tick(&mut self) -> Result<(), String> {
         self.now += TICK;
         self.hosts_tick();
-        self.database.tick(&mut self.hosts, self.now)?;
+        let mut moment = Moment { hosts: &mut self.hosts, now: self.now, rng: &mut self.rng };
+        self.engines.tick(&mut moment)?;
         self.lead();
         self.deliver();
         let oracle = std::mem::take(&mut self.oracle);
@@ -170,9 +173,7 @@ impl World {
             if !self.hosts[at].on(now) {
                 continue;
             }
-            let database = &mut self.database;
-            let rng = &mut self.rng;
-            self.hosts[at].round(now, rng, &mut |member, anyway| database.release(member, anyway));
+            self.hosts[at].round(now, &mut self.rng, &mut self.engines);
             self.tasks(at);
             let host = &self.hosts[at];
             if self.leads() && host.heard_at <= now && now.is_multiple_of(500) {
@@ -207,22 +208,30 @@ impl World {
         if host.engine_since.0 != engine {
             host.engine_since = (engine, now);
         }
+        self.told(at);
         let host = &self.hosts[at];
         let list = host.list();
         let gates = host.gates();
-        let steps = host.agent.steps(Timestamp(now), &list, &gates);
-        let probes = |member: MemberId| self.database.probes(&self.hosts, host, member, now);
+        let steps = host.agent.steps(stamp(now), &list, &gates);
+        let probes = |member: MemberId| self.engines.probes(&self.hosts, at, member, now);
         let seen = engine.then_some(list.as_slice());
         let members = host
             .agent
             .plan()
             .map(|plan| muster_agent::status::status(plan, seen, &host.agent.facts(&gates), &steps, &probes));
+        let members = members.unwrap_or_default();
+        let good = |status: &&MemberStatus| status.probes.iter().any(|probe| probe.answer.ok);
+        let good: Vec<MemberId> = members.iter().filter(good).map(|status| status.member).collect();
+        for member in good {
+            self.hosts[at].agent.probe_succeeded(member);
+        }
+        let host = &self.hosts[at];
         Report {
             boot: host.boot(),
             generation: host.agent.ledger.generation(),
             engine: EngineStatus {
                 answering: engine,
-                since: Timestamp(host.engine_since.1),
+                since: stamp(host.engine_since.1),
                 version: "fake".to_owned(),
             },
             facts: HostFacts {
@@ -231,9 +240,22 @@ impl World {
                 mesh_key: format!("key-{}", host.number),
                 ..HostFacts::default()
             },
-            members: members.unwrap_or_default(),
+            members,
             answers: host.agent.ledger.answers(),
             conditions: Vec::new(),
+        }
+    }
+
+    /// Engines tell their own ids once.
+    fn told(&mut self, at: usize) {
+        let unknown =
+            self.hosts[at].agent.ledger.volumes.iter().filter(|(_, known)| known.system_id.is_none());
+        let unknown: Vec<MemberId> = unknown.map(|(member, _)| *member).collect();
+        for member in unknown {
+            let id = self.engines.system_id(&self.hosts, at, member, self.now);
+            if let Some(known) = self.hosts[at].agent.ledger.volumes.get_mut(&member) {
+                known.system_id = id;
+            }
         }
     }
 
@@ -245,35 +267,11 @@ impl World {
         let tasks: Vec<Task> = self.hosts[at].agent.plan().map(|plan| plan.tasks.clone()).unwrap_or_default();
         for task in tasks {
             if self.hosts[at].agent.ledger.begin_task(task.id) {
-                let outcome = self.do_task(at, &task);
-                let answer = TaskAnswer { id: TaskId(task.id.0), at: Timestamp(now), outcome };
+                let mut moment = Moment { hosts: &mut self.hosts, now, rng: &mut self.rng };
+                let outcome = self.engines.task(&mut moment, at, &task);
+                let answer = TaskAnswer { id: TaskId(task.id.0), at: stamp(now), outcome };
                 self.hosts[at].agent.ledger.answer_task(answer);
             }
-        }
-    }
-
-    fn do_task(&mut self, at: usize, task: &Task) -> TaskOutcome {
-        let TaskKind::Act { act: Act::Http(ask) } = &task.what else {
-            return TaskOutcome::Failed { why: "not simulated".to_owned() };
-        };
-        if ask.path.starts_with("/v3/cluster/") {
-            return match self.database.locks.call(&self.hosts, at, task.member, ask, self.now) {
-                Ok(answer) => TaskOutcome::Done { answer },
-                Err(why) => TaskOutcome::Failed { why },
-            };
-        }
-        let body: serde_json::Value =
-            serde_json::from_str(ask.body.as_deref().unwrap_or("{}")).unwrap_or_default();
-        let member = |key: &str| {
-            let number = body[key].as_str()?.rsplit_once('-')?.1.parse().ok()?;
-            Some(MemberId(number))
-        };
-        match member("leader").zip(member("candidate")) {
-            Some((from, to)) => match self.database.switch(from, to, self.now) {
-                Ok(()) => TaskOutcome::Done { answer: String::new() },
-                Err(why) => TaskOutcome::Refused { why },
-            },
-            None => TaskOutcome::Failed { why: "no candidate".to_owned() },
         }
     }
 

@@ -1,16 +1,16 @@
-//! What runs inside the containers: etcd with a quorum, PostgreSQL with a model of Patroni's lock, and plain programs.
-//!
-//! This is ground truth. The core sees it only through probes, as late and as wrong as the network lets them be.
+//! The fake PostgreSQL: a model of Patroni's lock in etcd, and of its synchronous standby.
 
 use std::collections::BTreeMap;
 
 use muster_model::ids::MemberId;
-use muster_model::observed::{Answer, ProbeResult};
-use muster_model::time::Timestamp;
+use muster_model::observed::{Answer, ProbeResult, TaskOutcome};
+use muster_model::plan::HttpAsk;
 use serde_json::{Value, json};
 
+use super::etcd::{Locks, is_etcd};
+use super::{reach, serves};
 use crate::host::{Container, FakeHost};
-use crate::locks::{Locks, is_etcd};
+use crate::world::stamp;
 
 /// The lock's time to live, and how long a leader acts without having reached it.
 const TTL: u64 = 20_000;
@@ -32,7 +32,7 @@ struct Process {
 /// The database cluster, as it is in etcd and in the processes.
 #[derive(Debug, Default)]
 pub struct Database {
-    pub locks: Locks,
+    locks: Locks,
     holder: Option<MemberId>,
     expires: u64,
     standby: Option<MemberId>,
@@ -46,19 +46,7 @@ pub struct Database {
 
 /// Where a container belongs, by the name of its service.
 fn is_postgres(container: &Container) -> bool {
-    container.seen.slot.service.as_str() == "pg-main"
-}
-
-/// Runs, and its program had time to begin; a bad image never does.
-#[must_use]
-pub fn serves(container: &Container, now: u64) -> bool {
-    container.seen.running()
-        && container.serves_at <= now
-        && !container.made_of.rendered.image.contains("bad")
-}
-
-pub fn reach(a: &FakeHost, b: &FakeHost, now: u64) -> bool {
-    a.number == b.number || (a.on(now) && b.on(now) && a.mesh_at <= now && b.mesh_at <= now)
+    container.seen.slot.service.as_str() == super::POSTGRES
 }
 
 impl Database {
@@ -257,7 +245,7 @@ impl Database {
     }
 
     /// Moves the lock, if the candidate is good.
-    pub fn switch(&mut self, from: MemberId, to: MemberId, now: u64) -> Result<(), String> {
+    fn switch(&mut self, from: MemberId, to: MemberId, now: u64) -> Result<(), String> {
         let good = self.standby == Some(to) && self.processes.get(&to).is_some_and(|p| p.streaming);
         if self.holder != Some(from) || !good {
             return Err("the candidate does not stream".to_owned());
@@ -281,10 +269,7 @@ impl Database {
         if is_etcd(container) {
             return self.locks.votes(container) && self.locks.quorum(hosts, host, now);
         }
-        if is_postgres(container) {
-            return self.processes.get(&member).is_some_and(|p| p.acting || p.streaming);
-        }
-        true
+        self.processes.get(&member).is_some_and(|p| p.acting || p.streaming)
     }
 
     /// What the probes of a container say.
@@ -316,14 +301,12 @@ impl Database {
                 ),
                 ("alarm", true, json!({})),
             ]
-        } else if is_postgres(container) {
-            self.patroni(member, container, ready, host.volumes.get(&member).is_some_and(|v| v.data))
         } else {
-            vec![("alive", true, json!({})), ("write", true, json!({})), ("ready", true, json!({}))]
+            self.patroni(member, container, ready, host.volumes.get(&member).is_some_and(|v| v.data))
         };
         let result = |(name, ok, body): (&str, bool, Value)| ProbeResult {
             name: name.to_owned(),
-            at: Timestamp(now),
+            at: stamp(now),
             took_ms: 1,
             answer: Answer { ok, code: Some(if ok { 200 } else { 503 }), body: body.to_string() },
         };
@@ -365,16 +348,46 @@ impl Database {
     /// Whether the data of this member is on others too, by the promise of the synchronous mode.
     #[must_use]
     pub fn spares(&self, member: MemberId) -> bool {
-        self.whole()
+        self.initialised.is_some()
+            && self.whole()
             && self.holder != Some(member)
             && self.sync_leader != Some(member)
             && self.standby != Some(member)
     }
 
-    /// Whether a synchronous standby streams from a leader.
+    /// Whether a synchronous standby streams from a leader, if there is a cluster at all.
     #[must_use]
     pub fn whole(&self) -> bool {
-        self.holder.is_some() && self.standby.is_some()
+        self.initialised.is_none() || (self.holder.is_some() && self.standby.is_some())
+    }
+
+    /// A task: a call to etcd, or a switchover by Patroni.
+    pub fn task(
+        &mut self,
+        hosts: &[FakeHost],
+        at: usize,
+        member: MemberId,
+        ask: &HttpAsk,
+        now: u64,
+    ) -> TaskOutcome {
+        if ask.path.starts_with("/v3/cluster/") {
+            return match self.locks.call(hosts, at, member, ask, now) {
+                Ok(answer) => TaskOutcome::Done { answer },
+                Err(why) => TaskOutcome::Failed { why },
+            };
+        }
+        let body: Value = serde_json::from_str(ask.body.as_deref().unwrap_or("{}")).unwrap_or_default();
+        let member = |key: &str| {
+            let number = body[key].as_str()?.rsplit_once('-')?.1.parse().ok()?;
+            Some(MemberId(number))
+        };
+        match member("leader").zip(member("candidate")) {
+            Some((from, to)) => match self.switch(from, to, now) {
+                Ok(()) => TaskOutcome::Done { answer: String::new() },
+                Err(why) => TaskOutcome::Refused { why },
+            },
+            None => TaskOutcome::Failed { why: "no candidate".to_owned() },
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use muster_model::ids::MemberId;
 use muster_model::plan::HttpAsk;
 use serde_json::{Value, json};
 
+use super::{reach, serves};
 use crate::host::{Container, FakeHost};
-use crate::software::{reach, serves};
 
 /// One row of the cluster's list.
 #[derive(Debug, Clone)]

@@ -1,0 +1,264 @@
+//! What runs inside the containers, one folder for each fake engine. This is ground truth: the core sees it only through
+//! probes and tasks, as late and as wrong as the network lets them be.
+
+pub mod etcd;
+mod mariadb;
+mod postgres;
+
+use muster_model::ids::{MemberId, Name};
+use muster_model::observed::{Answer, ProbeResult, TaskOutcome};
+use muster_model::plan::{Act, Ask, Guard, MemberPlan, Task, TaskKind};
+
+use self::mariadb::Galera;
+use self::postgres::Database;
+use crate::host::{Container, FakeHost};
+use crate::plant::Plant;
+use crate::rng::Rng;
+use crate::world::stamp;
+
+/// Names of the services; of a container it tells the engine.
+pub const POSTGRES: &str = "pg-main";
+/// Galera, or one server alone.
+pub const MARIADB: &str = "maria";
+
+/// The simulated time, chance and hosts of one step.
+pub struct Moment<'a> {
+    /// The hosts.
+    pub hosts: &'a mut [FakeHost],
+    /// Milliseconds since the beginning.
+    pub now: u64,
+    /// Chance.
+    pub rng: &'a mut Rng,
+}
+
+impl Moment<'_> {
+    fn reach(&self, one: usize, other: usize) -> bool {
+        reach(&self.hosts[one], &self.hosts[other], self.now)
+    }
+}
+
+/// What an engine says: an answer, or an error.
+pub type Said = Result<String, String>;
+
+fn yes(text: impl Into<String>) -> Said {
+    Ok(text.into())
+}
+
+fn no(text: impl Into<String>) -> Said {
+    Err(text.into())
+}
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Postgres,
+    Mariadb,
+    Plain,
+}
+
+fn which(service: &Name) -> Which {
+    match service.as_str() {
+        POSTGRES => Which::Postgres,
+        MARIADB => Which::Mariadb,
+        name if name.ends_with("-etcd") => Which::Postgres,
+        _ => Which::Plain,
+    }
+}
+
+/// Runs, and its program had time to begin; a bad image never does.
+#[must_use]
+pub fn serves(container: &Container, now: u64) -> bool {
+    container.seen.running()
+        && container.serves_at <= now
+        && !container.made_of.rendered.image.contains("bad")
+}
+
+/// Members on these hosts reach each other.
+#[must_use]
+pub fn reach(a: &FakeHost, b: &FakeHost, now: u64) -> bool {
+    a.number == b.number || (a.on(now) && b.on(now) && a.mesh_at <= now && b.mesh_at <= now)
+}
+
+/// The members of a service that run, with their host's place.
+fn runs(hosts: &[FakeHost], service: &str, now: u64) -> Vec<(MemberId, usize)> {
+    let mut found = Vec::new();
+    for (at, host) in hosts.iter().enumerate().filter(|(_, host)| host.on(now)) {
+        let here =
+            host.containers.iter().filter(|(_, c)| c.seen.slot.service.as_str() == service && serves(c, now));
+        found.extend(here.map(|(id, _)| (*id, at)));
+    }
+    found
+}
+
+/// A file as the running member sees it: the agent keeps those up to date that need no new container.
+fn file<'a>(host: &'a FakeHost, member: MemberId, path: &str) -> &'a str {
+    let in_plan = |plan: &'a MemberPlan| plan.rendered.files.iter().find(|file| file.path == path);
+    let planned = host.agent.member(member).and_then(in_plan);
+    let made_of = || host.containers.get(&member).and_then(|c| in_plan(&c.made_of));
+    planned.or_else(made_of).map_or("", |file| file.content.as_str())
+}
+
+/// All engines of the platform.
+#[derive(Debug, Default)]
+pub struct Engines {
+    postgres: Database,
+    mariadb: Galera,
+}
+
+impl Engines {
+    /// With a planted bug, or without.
+    #[must_use]
+    pub fn new(plant: Option<Plant>) -> Self {
+        Self { postgres: Database::default(), mariadb: Galera::new(plant) }
+    }
+
+    /// One moment.
+    ///
+    /// # Errors
+    /// What must never happen, if it did.
+    pub fn tick(&mut self, moment: &mut Moment<'_>) -> Result<(), String> {
+        self.postgres.tick(moment.hosts, moment.now)?;
+        self.mariadb.tick(moment)
+    }
+
+    /// A container is told to stop, politely.
+    pub fn stop(&mut self, container: &Container) {
+        let member = container.seen.member;
+        match which(&container.seen.slot.service) {
+            // A database that is told to stop gives its lock back.
+            Which::Postgres => {
+                self.postgres.release(member, true);
+            }
+            Which::Mariadb => self.mariadb.stop(member),
+            Which::Plain => {}
+        }
+    }
+
+    /// Lets another member take over from one that stopped.
+    pub fn release(&mut self, member: MemberId, anyway: bool) -> bool {
+        self.postgres.release(member, anyway)
+    }
+
+    /// Whether a container truly does what its role asks.
+    #[must_use]
+    pub fn ready(&self, hosts: &[FakeHost], host: &FakeHost, member: MemberId, now: u64) -> bool {
+        let Some(container) = host.containers.get(&member).filter(|c| serves(c, now)) else { return false };
+        match which(&container.seen.slot.service) {
+            Which::Postgres => self.postgres.ready(hosts, host, member, now),
+            Which::Mariadb => self.mariadb.ready(member),
+            Which::Plain => true,
+        }
+    }
+
+    /// What the probes of a container say.
+    #[must_use]
+    pub fn probes(&self, hosts: &[FakeHost], at: usize, member: MemberId, now: u64) -> Vec<ProbeResult> {
+        let host = &hosts[at];
+        let Some(container) = host.containers.get(&member).filter(|c| serves(c, now)) else {
+            return Vec::new();
+        };
+        if which(&container.seen.slot.service) == Which::Postgres {
+            return self.postgres.probes(hosts, host, member, now);
+        }
+        let planned = host.agent.member(member).unwrap_or(&container.made_of);
+        let probes = planned.rendered.probes.iter().map(|probe| ProbeResult {
+            name: probe.name.clone(),
+            at: stamp(now),
+            took_ms: 1,
+            answer: answer(self.ask(hosts, at, member, &probe.probe.ask, now)),
+        });
+        probes.collect()
+    }
+
+    /// The engine's own id, as its plan asks for it.
+    #[must_use]
+    pub fn system_id(&self, hosts: &[FakeHost], at: usize, member: MemberId, now: u64) -> Option<String> {
+        let container = hosts[at].containers.get(&member).filter(|c| serves(c, now))?;
+        let probe = container.made_of.rendered.system_id.as_ref()?;
+        self.ask(hosts, at, member, &probe.ask, now).ok().filter(|id| !id.is_empty())
+    }
+
+    fn ask(&self, hosts: &[FakeHost], at: usize, member: MemberId, ask: &Ask, now: u64) -> Said {
+        let container = hosts[at].containers.get(&member).filter(|c| serves(c, now));
+        match container.map(|c| which(&c.seen.slot.service)) {
+            None | Some(Which::Postgres) => no("no answer"),
+            Some(Which::Mariadb) => self.mariadb.ask(member, ask, now),
+            Some(Which::Plain) => yes("{}"),
+        }
+    }
+
+    /// Does a task: asks its guard, then acts.
+    pub fn task(&mut self, moment: &mut Moment<'_>, at: usize, task: &Task) -> TaskOutcome {
+        let now = moment.now;
+        if let Some(why) =
+            task.guard.as_ref().and_then(|guard| self.refused(moment.hosts, at, task.member, guard, now))
+        {
+            return TaskOutcome::Refused { why };
+        }
+        let container = moment.hosts[at].containers.get(&task.member);
+        let service = container.map(|c| &c.seen.slot.service);
+        let planned = || moment.hosts[at].agent.member(task.member).map(|plan| &plan.slot.service);
+        let Some(engine) = service.or_else(planned).map(which) else {
+            return TaskOutcome::Failed { why: "no such member".to_owned() };
+        };
+        let running = container.is_some_and(|c| c.seen.running());
+        let serving = container.is_some_and(|c| serves(c, now));
+        let said = match (engine, &task.what) {
+            (Which::Postgres, TaskKind::Act { act: Act::Http(ask) }) => {
+                return self.postgres.task(moment.hosts, at, task.member, ask, now);
+            }
+            (_, TaskKind::OneShot { .. }) if running => {
+                return TaskOutcome::Refused { why: "the member runs".to_owned() };
+            }
+            (Which::Mariadb, TaskKind::OneShot { command, .. }) => {
+                self.mariadb.one_shot(task.member, command)
+            }
+            (Which::Mariadb, TaskKind::Exec { argv }) if serving => self.mariadb.exec(task.member, argv),
+            _ => no("not simulated, or it does not run"),
+        };
+        match said {
+            Ok(answer) => TaskOutcome::Done { answer },
+            Err(why) => TaskOutcome::Failed { why },
+        }
+    }
+
+    fn refused(
+        &self,
+        hosts: &[FakeHost],
+        at: usize,
+        member: MemberId,
+        guard: &Guard,
+        now: u64,
+    ) -> Option<String> {
+        if hosts[at].containers.get(&member).is_some_and(|c| which(&c.seen.slot.service) == Which::Postgres) {
+            // Its model judges the candidate itself.
+            return None;
+        }
+        let seen = answer(self.ask(hosts, at, member, &guard.probe.ask, now));
+        (!guard.accept.holds(&seen)).then(|| format!("{}: does not hold, saw {}", guard.name, seen.body))
+    }
+
+    /// Whether the data of this member is on others too, so that its loss alone loses nothing.
+    #[must_use]
+    pub fn spares(&self, service: &Name, member: MemberId) -> bool {
+        match which(service) {
+            Which::Postgres => self.postgres.spares(member),
+            Which::Mariadb => self.mariadb.spares(member),
+            Which::Plain => self.postgres.spares(member),
+        }
+    }
+
+    /// What is still missing in the engines themselves when everything should be right. `ruined` = data was destroyed.
+    #[must_use]
+    pub fn missing(&self, ruined: bool) -> Option<String> {
+        let postgres =
+            || (!ruined && !self.postgres.whole()).then(|| "no synchronous standby streams".to_owned());
+        postgres().or_else(|| self.mariadb.missing().filter(|_| !ruined))
+    }
+}
+
+fn answer(said: Said) -> Answer {
+    let ok = said.is_ok();
+    let body = said.unwrap_or_else(|why| why);
+    Answer { ok, code: Some(if ok { 200 } else { 503 }), body }
+}
