@@ -160,24 +160,45 @@ fn content(item: &Item) -> Vec<u8> {
     item.value.bytes().cycle().take(OBJECT).collect()
 }
 
-/// One item as it is there, asked until it is sure.
+/// One item as it is there now: its value, nothing, or why that is not known.
 async fn read(server: &Server, item: &Item) -> Result<Option<String>, String> {
-    let mut last = String::new();
-    for turn in 0..READS {
-        if turn > 0 {
-            sleep(BETWEEN_READS).await;
-        }
-        let ask = async { server.open().await?.call("GET", &item.key, Vec::new()).await };
-        match timeout(READ_TIMEOUT, ask).await {
-            Ok(Ok((200, body))) if body == content(item) => return Ok(Some(item.value.clone())),
-            Ok(Ok((200, body))) => return Ok(Some(format!("{} bytes of something else", body.len()))),
-            Ok(Ok((404, _))) if turn + 1 == READS => return Ok(None),
-            Ok(Ok((status, body))) => last = told(status, &body),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = format!("not read within {READ_TIMEOUT:?}"),
-        }
+    let ask = async { server.open().await?.call("GET", &item.key, Vec::new()).await };
+    match timeout(READ_TIMEOUT, ask).await {
+        Ok(Ok((200, body))) if body == content(item) => Ok(Some(item.value.clone())),
+        Ok(Ok((200, body))) => Ok(Some(format!("{} bytes of something else", body.len()))),
+        Ok(Ok((404, _))) => Ok(None),
+        Ok(Ok((status, body))) => Err(format!("{}: {}", item.key, told(status, &body))),
+        Ok(Err(error)) => Err(format!("{}: {error}", item.key)),
+        Err(_) => Err(format!("{}: not read within {READ_TIMEOUT:?}", item.key)),
     }
-    Err(format!("{}: {last}", item.key))
+}
+
+/// What is there of some items, by their sequence number; and those that are not, or not surely.
+type Found = (BTreeMap<u64, String>, Vec<(Item, Option<String>)>);
+
+/// All items once, over several connections.
+async fn read_all(server: &Server, items: &[Item]) -> Found {
+    let share = items.len().div_ceil(READERS).max(1);
+    let reader = |items: &'_ [Item]| {
+        let items = items.to_vec();
+        async move {
+            let (mut found, mut rest) = (BTreeMap::new(), Vec::new());
+            for item in items {
+                match read(server, &item).await {
+                    Ok(Some(value)) => drop(found.insert(item.seq, value)),
+                    Ok(None) => rest.push((item, None)),
+                    Err(why) => rest.push((item, Some(why))),
+                }
+            }
+            (found, rest)
+        }
+    };
+    let mut all: Found = Default::default();
+    for (found, rest) in join_all(items.chunks(share).map(reader)).await {
+        all.0.extend(found);
+        all.1.extend(rest);
+    }
+    all
 }
 
 #[async_trait(?Send)]
@@ -191,26 +212,23 @@ impl Session for Connection {
         }
     }
 
+    /// All are asked for together and then again: one after the other, a thousand writes that never happened would take an hour.
     async fn present(&mut self, _run: &str, items: &[Item]) -> Result<BTreeMap<u64, String>, String> {
-        let server = &self.server;
-        let share = items.len().div_ceil(READERS).max(1);
-        let reader = |items: &'_ [Item]| {
-            let items = items.to_vec();
-            async move {
-                let mut found = Vec::new();
-                for item in &items {
-                    if let Some(value) = read(server, item).await? {
-                        found.push((item.seq, value));
-                    }
-                }
-                Ok::<_, String>(found)
+        let (mut present, mut rest) = read_all(&self.server, items).await;
+        for _ in 1..READS {
+            if rest.is_empty() {
+                break;
             }
-        };
-        let mut present = BTreeMap::new();
-        for found in join_all(items.chunks(share).map(reader)).await {
-            present.extend(found?);
+            sleep(BETWEEN_READS).await;
+            let again: Vec<Item> = rest.into_iter().map(|(item, _)| item).collect();
+            let (found, missing) = read_all(&self.server, &again).await;
+            present.extend(found);
+            rest = missing;
         }
-        Ok(present)
+        match rest.into_iter().find_map(|(_, why)| why) {
+            Some(why) => Err(why),
+            None => Ok(present),
+        }
     }
 }
 
