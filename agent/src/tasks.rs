@@ -18,6 +18,8 @@ use crate::profile;
 use crate::runtime::{ContainerRuntime, NewContainer};
 use crate::shared::Shared;
 
+/// After its own limit a task has this long to clear away what it made.
+const CLEARING: Duration = Duration::from_secs(30);
 /// Longest hold that a drill can ask for.
 const HOLD_MAX: Millis = Millis(600_000);
 
@@ -77,7 +79,8 @@ fn release_member(state: &mut crate::shared::State, task: &Task) {
 }
 
 async fn finish(shared: &Shared, task: Task) {
-    let limit = deadline(task.timeout_ms);
+    // What is under way ends by its own limit first, and clears away what it made.
+    let limit = deadline(task.timeout_ms) + CLEARING;
     let outcome = match tokio::time::timeout(limit, attempt(shared, &task)).await {
         Ok(Ok(answer)) => TaskOutcome::Done { answer: cut(answer) },
         Ok(Err(NotDone::Refused(why))) => TaskOutcome::Refused { why: cut(why) },

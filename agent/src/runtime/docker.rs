@@ -277,6 +277,8 @@ impl ContainerRuntime for DockerEngine {
         Box::pin(async move {
             let mut container = container.clone();
             container.labels.insert(LABEL_TASK.to_owned(), task.to_string());
+            // One that an earlier task of this member left would have the same name.
+            self.take_away(&container.name, true).await?;
             let id = self.make(&container).await?;
             let ended = self.run(&id, deadline).await;
             self.take_away(&id, true).await?;

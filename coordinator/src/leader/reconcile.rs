@@ -38,6 +38,10 @@ impl Leader {
         for command in &commands {
             busy |= self.propose_command(command).await;
         }
+        if !busy && !commands.is_empty() {
+            // A refused entry is an applied one: without a pause the log would be written at the speed of the disk.
+            tokio::time::sleep(TICK).await;
+        }
         busy
     }
 

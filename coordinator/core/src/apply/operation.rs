@@ -248,6 +248,9 @@ fn give_task(state: &mut State, operation: OperationId, draft: &TaskDraft) -> Re
     Ok(())
 }
 
+/// Words of operators that a procedure keeps.
+const WORDS_MAX: usize = 8;
+
 pub fn steer(
     state: &mut State,
     id: OperationId,
@@ -261,16 +264,18 @@ pub fn steer(
     }
     match verb {
         Verb::Continue => {
-            if operation.needs_operator.take().is_none() {
+            let Some(asked) = operation.needs_operator.take() else {
                 return Err(unfit(format!("operation {id} does not wait for an operator")));
-            }
+            };
             operation.attempts = 0;
             operation.deadline = None;
-            // The kind judges afresh: old answers may be what it stopped for.
-            let said = (OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: actor.to_owned() });
+            // The kind judges afresh: old answers may be what it stopped for. What an operator said stays said.
+            let mut answers = operation.procedure.take().map(|progress| progress.answers).unwrap_or_default();
+            answers.retain(|(label, _)| label == OPERATORS_WORD);
+            answers.truncate(WORDS_MAX);
+            answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: asked.reason }));
             let procedure = matches!(operation.step, Step::Procedure { .. });
-            operation.procedure =
-                procedure.then(|| Box::new(ProcedureProgress { asked: None, answers: vec![said] }));
+            operation.procedure = procedure.then(|| Box::new(ProcedureProgress { asked: None, answers }));
             if matches!(operation.step, Step::Settle { .. } | Step::Switching { .. }) {
                 operation.step = Step::Choose;
                 operation.step_since = meta.at;

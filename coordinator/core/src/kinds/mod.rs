@@ -23,7 +23,8 @@ mod settings;
 mod votes;
 mod writer;
 
-pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep};
+pub use parts::others_tell;
+pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep, operator_said};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -268,6 +268,20 @@ pub fn others_ready(
     }
 }
 
+/// Whether to re-create a member that does not serve takes nothing away: it does not run at all, or everybody else serves,
+/// or nobody does although no host is missing. A member that waits for others (an election, a view without a lost host, a
+/// copy that it gives or takes) runs, does not serve, and is needed.
+pub fn is_broken(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
+    let stopped = member.seen.as_ref().is_some_and(|seen| !seen.running);
+    member.host_up && !is_ready(member) && (stopped || others_tell(service, member.member))
+}
+
+/// What the others say of a member that runs and does not serve: that it is the only one, or that none does with all hosts up.
+pub fn others_tell(service: &ServiceFacts<'_>, member: muster_model::ids::MemberId) -> bool {
+    let nobody = || service.members.iter().all(|other| other.host_up && !is_ready(other));
+    others_ready(service, member).is_ok() || nobody()
+}
+
 /// Every slot is filled, and every member serves and has everything acknowledged; otherwise the first reason why not.
 pub fn all_serve(service: &ServiceFacts<'_>) -> Result<(), super::Wait> {
     let behind =
@@ -307,7 +321,7 @@ pub fn one_at_a_time(
     may_stop: impl Fn(muster_model::ids::MemberId) -> Result<(), super::Wait>,
 ) -> UpdateStep {
     let outdated = || service.members.iter().filter(|member| !member.current);
-    if let Some(broken) = outdated().find(|member| member.host_up && !is_ready(member)) {
+    if let Some(broken) = outdated().find(|member| is_broken(service, member)) {
         return UpdateStep::Recreate(broken.member);
     }
     if let Some(waiting) = service.members.iter().find(|member| !is_ready(member)) {

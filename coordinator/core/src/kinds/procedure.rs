@@ -9,8 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::TaskDraft;
 
-/// Label under which a procedure finds that an operator told it to go on: the only answer that is kept then.
+/// Label under which a procedure finds that an operator told it to go on, and what it had stopped for then: of all answers
+/// only these are kept.
 pub const OPERATORS_WORD: &str = "operator";
+
+/// Whether an operator told a procedure to go on that had stopped for exactly this reason. A word that was given for
+/// something else says nothing about it.
+#[must_use]
+pub fn operator_said(answers: &[(String, TaskOutcome)], reason: &str) -> bool {
+    answers.iter().any(|(label, outcome)| {
+        label == OPERATORS_WORD && matches!(outcome, TaskOutcome::Done { answer } if answer == reason)
+    })
+}
 
 /// A piece of work, as its kind named it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

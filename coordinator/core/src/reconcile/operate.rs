@@ -9,7 +9,7 @@ use crate::apply::apply;
 use crate::command::{Act, Advance, Command, LogMeta};
 use crate::draft::Source;
 use crate::facts::{kind_of, service_facts};
-use crate::kinds::{Kind, MemberFacts, Observed, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, Observed, ServiceFacts, UpdateStep, others_tell};
 use crate::state::{OperationKind, Outcome, State, Step};
 
 /// At most one command per running operation.
@@ -104,7 +104,7 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
         UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),
         UpdateStep::Fail(why) => Some(turn.fail(&why)),
         UpdateStep::Recreate(member) => match kind.may_stop(facts, member) {
-            Err(why) if !serves_not(turn.state, member) => turn.wait(policy.deadline.0, &why.0),
+            Err(why) if !serves_not(turn.state, facts, member) => turn.wait(policy.deadline.0, &why.0),
             Ok(()) => match spare::may_take(turn, facts.name, member) {
                 Err(why) => turn.wait(policy.deadline.0, &why.0),
                 Ok(()) => recreate(turn, facts, member, policy.deadline.0),
@@ -119,11 +119,12 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
     }
 }
 
-/// Evidence that a member does not serve, of whatever container: then nothing is taken away by stopping it. Not to be
-/// known is no evidence.
-fn serves_not(state: &State, member: MemberId) -> bool {
+/// Evidence that a member does not serve, of whatever container, and that it waits for nobody: then nothing is taken away
+/// by stopping it. Not to be known is no evidence.
+fn serves_not(state: &State, facts: &ServiceFacts<'_>, member: MemberId) -> bool {
     let row = state.members.get(&member);
-    row.and_then(|row| row.observed.as_ref()).is_some_and(|seen| !(seen.running && seen.ready))
+    let seen = row.and_then(|row| row.observed.as_ref());
+    seen.is_some_and(|seen| !seen.running || (!seen.ready && others_tell(facts, member)))
 }
 
 fn recreate(turn: &Turn<'_>, facts: &ServiceFacts<'_>, member: MemberId, span: Millis) -> Option<Advance> {

@@ -152,6 +152,8 @@ fn it_asks_an_operator_and_judges_afresh_when_told_to_go_on() {
     assert_eq!(kept.asked, None);
     let labels: Vec<&str> = kept.answers.iter().map(|(label, _)| label.as_str()).collect();
     assert_eq!(labels, [crate::kinds::OPERATORS_WORD], "nothing is left but the operator's word");
+    assert!(crate::kinds::operator_said(&kept.answers, "two uuids"), "{kept:?}");
+    assert!(!crate::kinds::operator_said(&kept.answers, "another one"), "{kept:?}");
     assert_eq!(world.await_end(id.0), OperationState::Done);
 }
 

@@ -190,6 +190,23 @@ fn nothing_is_stopped_while_a_copy_is_under_way_or_somebody_is_missing() {
 }
 
 #[test]
+fn a_writer_that_waits_for_a_lost_host_is_not_re_created() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["leader", "replica", ""]);
+    facts.members.iter_mut().for_each(|member| member.current = false);
+    facts.members[2].host_up = false;
+    facts.members[2].seen = None;
+    facts.members[0].seen.as_mut().unwrap().ready = false;
+    assert!(matches!(Mariadb.next_update(&facts), UpdateStep::Wait(_)), "{:?}", Mariadb.next_update(&facts));
+    facts.members[0].seen.as_mut().unwrap().running = false;
+    assert_eq!(
+        Mariadb.next_update(&facts),
+        UpdateStep::Recreate(MemberId(1)),
+        "it does not run: nothing goes"
+    );
+}
+
+#[test]
 fn an_update_takes_the_writer_last() {
     let (service, spec) = (name("orders"), spec(HA));
     let mut facts = cluster(&service, &spec, ["replica", "leader", "replica"]);

@@ -161,7 +161,7 @@ pub fn may_replace(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), W
 pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateStep {
     let outdated = || service.members.iter().filter(|member| !member.current);
     let leads = |member: &MemberFacts| leader(service).is_some_and(|leader| leader.member == member.member);
-    if let Some(broken) = outdated().find(|m| m.host_up && !parts::is_ready(m) && !leads(m)) {
+    if let Some(broken) = outdated().find(|m| parts::is_broken(service, m) && !leads(m)) {
         return UpdateStep::Recreate(broken.member);
     }
     if let Some(waiting) = service.members.iter().find(|m| !parts::is_ready(m)) {

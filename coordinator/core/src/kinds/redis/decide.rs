@@ -153,7 +153,19 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
 }
 
 /// A member that is no longer wanted leaves once it has no hash slots; then the others forget it.
+///
+/// Replicas too stay until the shards that remain have everything: a shard that is being emptied must not have one copy only.
 pub fn may_retire(service: &ServiceFacts<'_>, settings: &Settings, member: MemberId) -> Result<(), Wait> {
+    if settings.mode == Mode::Cluster {
+        let stays = cluster::numbers(settings);
+        let nodes = nodes(service);
+        let owned: u32 =
+            nodes.iter().filter(|n| n.leads() && stays.contains(&n.fact.slot)).map(|n| n.slots).sum();
+        if owned < cluster::HASH_SLOTS {
+            let lacking = cluster::HASH_SLOTS - owned;
+            return Err(Wait(format!("{lacking} hash slots are not at the members that stay")));
+        }
+    }
     match service.members.iter().find(|m| m.member == member) {
         Some(row) if leads(service, settings, row.slot) => {
             let what = if settings.mode == Mode::Cluster { "has hash slots" } else { "leads" };
@@ -199,7 +211,7 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
     }
     let leads = |member: &MemberFacts| leads(service, settings, member.slot);
     let outdated = || service.members.iter().filter(|member| !member.current);
-    if let Some(broken) = outdated().find(|m| m.host_up && !parts::is_ready(m) && !leads(m)) {
+    if let Some(broken) = outdated().find(|m| parts::is_broken(service, m) && !leads(m)) {
         return UpdateStep::Recreate(broken.member);
     }
     if let Some(waiting) = service.members.iter().find(|m| !parts::is_ready(m)) {

@@ -4,6 +4,7 @@
 //! Safety: nobody takes writes unless told so here for the newest term, or the agent's own start script finds every
 //! other member agreeing that its term goes on. A new term begins only as `succession` says.
 
+use muster_model::observed::TaskOutcome;
 use muster_model::plan::{Ask, Guard, Predicate, Probe, RespCall};
 use serde_json::{Value, json};
 
@@ -13,17 +14,21 @@ use super::settings::Settings;
 use super::succession::Loss;
 use super::term::{self, KEY, NOBODY, Term};
 use super::{PORT, render};
-use crate::kinds::{MemberFacts, ServiceFacts, parts};
+use crate::kinds::{MemberFacts, ServiceFacts, operator_said, parts};
 
 const GUARD_TIMEOUT_MS: u64 = 3_000;
 
-/// The first thing that is missing. `word`: an operator said that a member that does not answer is switched off.
-pub fn need(service: &ServiceFacts<'_>, settings: &Settings, word: bool) -> Option<Need> {
+/// The first thing that is missing. `answers`: of an operator too, who said that a member that does not answer is off.
+pub fn need(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    answers: &[(String, TaskOutcome)],
+) -> Option<Need> {
     let Some(recorded) = term::recorded(service) else { return make(service) };
     let leader = term::leader(service);
     adopt(service, recorded)
         .or_else(|| depose(service, settings, leader))
-        .or_else(|| if leader.is_none() { lead(service, settings, recorded, word) } else { None })
+        .or_else(|| if leader.is_none() { lead(service, settings, recorded, answers) } else { None })
         .or_else(|| leader.and_then(|leader| follow(service, settings, leader)))
         .or_else(|| leader.and_then(|leader| write(service, recorded, leader)))
         .or_else(|| release(service, recorded))
@@ -80,12 +85,17 @@ fn depose(service: &ServiceFacts<'_>, settings: &Settings, leader: Option<&Membe
 }
 
 /// Nobody leads: the recorded member does so again if it has its data, otherwise another one must.
-fn lead(service: &ServiceFacts<'_>, settings: &Settings, recorded: Term, word: bool) -> Option<Need> {
+fn lead(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    recorded: Term,
+    answers: &[(String, TaskOutcome)],
+) -> Option<Need> {
     let Some(member) = service.members.iter().find(|m| m.member == recorded.member) else {
         return Some(succeed(service, Loss::Gone));
     };
     match Loss::of(service, member) {
-        Ok(()) => resume(service, settings, recorded, member, word),
+        Ok(()) => resume(service, settings, recorded, member, answers),
         Err(Some(loss)) => Some(succeed(service, loss)),
         Err(None) => None,
     }
@@ -102,7 +112,7 @@ fn resume(
     settings: &Settings,
     recorded: Term,
     member: &MemberFacts,
-    word: bool,
+    answers: &[(String, TaskOutcome)],
 ) -> Option<Need> {
     let what = format!("{} leads", title(service, member));
     let wait = |what: String| Some(Need { procedure: "lead", what, step: Step::Wait });
@@ -120,12 +130,12 @@ fn resume(
         followed.and_then(|at| service.members.iter().find(|other| term::address(other, settings) == at));
     // It gave its role away, and whom it gave it to does not say so: that one may take writes.
     let gave = term::said(member).is_some_and(|said| said.epoch >= recorded.epoch);
-    if let Some(other) = whom.filter(|m| gave && !word && !parts::has_role(m, REPLICA)) {
-        return wait(format!(
-            "{} follows {}, which does not answer",
-            title(service, member),
-            title(service, other)
-        ));
+    if let Some(other) = whom.filter(|m| gave && !parts::has_role(m, REPLICA)) {
+        let why =
+            format!("{} follows {}, which does not answer", title(service, member), title(service, other));
+        if !operator_said(answers, &why) {
+            return wait(why);
+        }
     }
     let guard = guard(
         service,

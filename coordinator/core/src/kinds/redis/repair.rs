@@ -14,7 +14,6 @@ use super::need::{Need, Step, commands};
 use super::settings::{Mode, Settings};
 use super::{PORT, decide, master, render, succession};
 use crate::command::TaskDraft;
-use crate::kinds::OPERATORS_WORD;
 use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
 /// Masters go back to hosts of their own.
@@ -32,7 +31,7 @@ const RESHARD_TIMEOUT_MS: u64 = 600_000;
 
 /// The work that is due.
 pub fn due(service: &ServiceFacts<'_>, settings: &Settings) -> Option<Procedure> {
-    let need = need(service, settings, false)?;
+    let need = need(service, settings, &[])?;
     if matches!(need.step, Step::Wait) {
         return None;
     }
@@ -51,8 +50,7 @@ pub fn proceed(
     settings: &Settings,
     answers: &[(String, TaskOutcome)],
 ) -> ProcedureStep {
-    let word = answers.iter().any(|(label, _)| label == OPERATORS_WORD);
-    let Some(need) = need(service, settings, word) else {
+    let Some(need) = need(service, settings, answers) else {
         return ProcedureStep::Done("the members are as they should be".to_owned());
     };
     let task = match need.step {
@@ -94,12 +92,10 @@ pub fn began(label: &str, what: &str) -> Option<Timestamp> {
 }
 
 /// The first thing that is missing.
-///
-/// `word`: an operator said that a master that does not answer is switched off.
-fn need(service: &ServiceFacts<'_>, settings: &Settings, word: bool) -> Option<Need> {
+fn need(service: &ServiceFacts<'_>, settings: &Settings, answers: &[(String, TaskOutcome)]) -> Option<Need> {
     match settings.mode {
         Mode::Single => return None,
-        Mode::Replicated => return master::need(service, settings, word),
+        Mode::Replicated => return master::need(service, settings, answers),
         Mode::Cluster => {}
     }
     let nodes = nodes(service);

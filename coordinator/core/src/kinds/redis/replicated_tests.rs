@@ -148,8 +148,12 @@ fn positions(at: u64, offsets: &[(u32, &str, u64)]) -> (String, TaskOutcome) {
     (format!("positions @{at}"), TaskOutcome::Done { answer: Value::Object(answer).to_string() })
 }
 
-fn word() -> (String, TaskOutcome) {
-    (OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: "admin".to_owned() })
+/// An operator's word for what the procedure asks after these answers.
+fn word(facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> (String, TaskOutcome) {
+    let ProcedureStep::NeedsOperator { reason, .. } = step(facts, answers) else {
+        panic!("{:?}", step(facts, answers))
+    };
+    (OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: reason })
 }
 
 #[test]
@@ -270,7 +274,13 @@ fn a_host_that_is_silent_proves_nothing_and_an_operators_word_does() {
             matches!(step(&much_later, &[told(facts)]), ProcedureStep::NeedsOperator { .. }),
             "time proves nothing"
         );
-        assert_eq!(step(facts, &[word(), told(facts)]), recorded("5 2"));
+        assert_eq!(step(facts, &[word(facts, &[]), told(facts)]), recorded("5 2"));
+        let of_something_else =
+            (OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: "no space".to_owned() });
+        assert!(matches!(
+            step(facts, &[of_something_else, told(facts)]),
+            ProcedureStep::NeedsOperator { .. }
+        ));
         assert!(Redis.may_replace(facts, MemberId(1)).is_err(), "not before another one leads");
     });
     // It returned meanwhile.
@@ -282,7 +292,23 @@ fn a_host_that_is_silent_proves_nothing_and_an_operators_word_does() {
     judge(members, "4 1", |facts| {
         let only = positions(facts.now.0, &[(2, "4 1", 90)]);
         assert!(matches!(step(facts, std::slice::from_ref(&only)), ProcedureStep::NeedsOperator { .. }));
-        assert_eq!(step(facts, &[word(), only]), recorded("5 2"));
+        assert_eq!(step(facts, &[word(facts, &[]), only]), recorded("5 2"));
+    });
+}
+
+#[test]
+fn a_word_about_one_member_is_none_about_another() {
+    let members = vec![dark(node(1, 1, "4 1")), node(2, 1, "4 1"), dark(node(3, 1, "4 1"))];
+    judge(members, "4 1", |facts| {
+        let told = positions(facts.now.0, &[(2, "4 1", 90)]);
+        let first = word(facts, std::slice::from_ref(&told));
+        let answers = [first.clone(), told.clone()];
+        let ProcedureStep::NeedsOperator { reason, .. } = step(facts, &answers) else {
+            panic!("{:?}", step(facts, &answers))
+        };
+        assert!(reason.contains("cache/3 on host-3"), "{reason}");
+        let second = word(facts, &answers);
+        assert_eq!(step(facts, &[first, second, told]), recorded("5 2"));
     });
 }
 

@@ -11,8 +11,7 @@ use super::settings::Settings;
 use super::term::{self, RECORD, Term};
 use super::{master, render};
 use crate::command::TaskDraft;
-use crate::kinds::OPERATORS_WORD;
-use crate::kinds::{MemberFacts, ProcedureStep, ServiceFacts};
+use crate::kinds::{MemberFacts, ProcedureStep, ServiceFacts, operator_said};
 
 /// A container that ended is usually running again by then.
 const PATIENCE: Millis = Millis::seconds(4);
@@ -68,24 +67,24 @@ pub fn succeed(
     let Some(recorded) = term::recorded(service) else {
         return ProcedureStep::Failed("nobody ever led".to_owned());
     };
-    let word = answers.iter().any(|(label, _)| label == OPERATORS_WORD);
     let old = service.members.iter().find(|m| m.member == recorded.member);
     let others = || service.members.iter().filter(|m| m.member != recorded.member);
     let heirs: Vec<&MemberFacts> = others().filter(|m| could_lead(m, recorded)).collect();
-    if let Some(old) = old.filter(|_| loss == Loss::Silent && !word) {
-        return ask_operator(service, old, "it may still take writes", "is off");
+    if let Some(old) = old.filter(|_| loss == Loss::Silent) {
+        let question = ask_operator(service, old, "it may still take writes", "is off");
+        if !is_answered(&question, answers) {
+            return question;
+        }
     }
     let Some(first) = heirs.first() else {
         return ProcedureStep::Wait(format!("no other member of {} can lead now", service.name));
     };
-    let unread = others().find(|m| !could_lead(m, recorded));
-    if let Some(unread) = unread.filter(|_| !word) {
-        return ask_operator(
-            service,
-            unread,
-            "it may have writes that no other replica has",
-            "does not matter",
-        );
+    for unread in others().filter(|m| !could_lead(m, recorded)) {
+        let risk = "it may have writes that no other replica has";
+        let question = ask_operator(service, unread, risk, "does not matter");
+        if !is_answered(&question, answers) {
+            return question;
+        }
     }
     let asked: Vec<(Timestamp, &TaskOutcome)> =
         answers.iter().filter_map(|(label, outcome)| Some((began(label, POSITIONS)?, outcome))).collect();
@@ -130,6 +129,11 @@ const fn patience(loss: Loss) -> Option<Millis> {
 /// It runs, and its data is of the last term, or of the one before if the last was never written.
 fn could_lead(member: &MemberFacts, recorded: Term) -> bool {
     !term::loads(member) && term::said(member).is_some_and(|said| said.epoch + 1 >= recorded.epoch)
+}
+
+/// Whether an operator's word was given for exactly this question.
+fn is_answered(question: &ProcedureStep, answers: &[(String, TaskOutcome)]) -> bool {
+    matches!(question, ProcedureStep::NeedsOperator { reason, .. } if operator_said(answers, reason))
 }
 
 fn ask_operator(service: &ServiceFacts<'_>, member: &MemberFacts, risk: &str, is: &str) -> ProcedureStep {

@@ -241,6 +241,14 @@ fn health_tells_of_piled_up_masters_and_of_shards_on_one_host() {
 }
 
 #[test]
+fn replicas_stay_until_the_hash_slots_are_where_they_stay() {
+    judge(whole(), quietly, |facts| assert!(Redis.may_retire(facts, MemberId(32)).is_ok()));
+    let mut headless = whole();
+    headless[0].seen = None;
+    judge(headless, quietly, |facts| assert!(Redis.may_retire(facts, MemberId(32)).is_err()));
+}
+
+#[test]
 fn masters_spread_again_unless_an_operator_chose() {
     let task = |step: &ProcedureStep| match step {
         ProcedureStep::Task { task, .. } => (task.member, task.guard.is_some()),

@@ -195,7 +195,8 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
 pub fn may_replace(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
     parts::others_ready(service, member)?;
     let others = service.members.iter().filter(|other| other.member != member);
-    match others.clone().find(|other| detail(other).contains(HEALS)) {
+    let whole = |other: &&MemberFacts| other.seen.as_ref().is_some_and(|seen| seen.caught_up);
+    match others.clone().find(|other| detail(other).contains(HEALS) || !whole(other)) {
         Some(other) => Err(Wait(format!("{}/{} {}", service.name, other.slot, detail(other)))),
         None if others.count() == 0 => Err(Wait(format!("{} has its data in one place only", service.name))),
         None => Ok(()),

@@ -28,10 +28,13 @@ pub fn interpret(status: &MemberStatus) -> Observed {
     if ok("known") == Some(true) {
         detail.push(KNOWN_LOGIN.to_owned());
     }
-    let (healing, offline) = drives(status);
+    let drives = drives(status);
+    let known = drives.is_some();
+    let (healing, offline) = drives.unwrap_or_default();
     seen.writes = canary;
     seen.ready = canary == Some(true) && ok("gate") == Some(true);
-    seen.caught_up = seen.ready && healing.is_none() && !offline;
+    // Not to know whether it heals is not to know that it is whole.
+    seen.caught_up = seen.ready && known && healing.is_none() && !offline;
     if ok("spare").is_some_and(|spare| !spare) {
         seen.facts.insert(NEEDED.to_owned(), "yes".to_owned());
     }
@@ -57,8 +60,9 @@ pub fn interpret(status: &MemberStatus) -> Observed {
 }
 
 /// Of the member's own drives: how far healing is, in steps of ten percent; and whether one is offline.
-fn drives(status: &MemberStatus) -> (Option<String>, bool) {
-    let Some(body) = parts::answer_json(status, "status") else { return (None, false) };
+/// Nothing if the server did not say.
+fn drives(status: &MemberStatus) -> Option<(Option<String>, bool)> {
+    let body = parts::answer_json(status, "status")?;
     let me = format!("{}-{}:", status.slot.service, status.slot.index);
     let mine = |drive: &&Value| drive["server"].as_str().is_some_and(|server| server.starts_with(&me));
     let drives: Vec<&Value> = body["drives"].as_array().into_iter().flatten().filter(mine).collect();
@@ -71,5 +75,5 @@ fn drives(status: &MemberStatus) -> (Option<String>, bool) {
             total => format!("{HEALS}, {} %", (number("healed") * 10 / total).min(9) * 10),
         }
     });
-    (progress, offline)
+    Some((progress, offline))
 }
