@@ -40,6 +40,7 @@ Operate
 
 This program
   context      Which platform, as whom
+  schema       JSON schema of the spec file, for editors
   completion   Completion for your shell
   version      Version of this program
 
@@ -198,6 +199,10 @@ log: keep secrets out of arguments.")]
     /// Which platform, as whom
     #[command(subcommand)]
     Context(ContextCommand),
+    /// JSON schema of the spec file, for editors
+    ///
+    /// muster schema > spec.schema.json, then begin the spec with: # yaml-language-server: $schema=spec.schema.json
+    Schema,
     /// Completion for your shell
     ///
     /// bash: source <(muster completion bash)     fish: muster completion fish | source

@@ -34,6 +34,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Init(args) => init::run(app, &args),
         Command::Context(command) => context::run(app, &command),
         Command::Completion { shell } => completion(app, shell),
+        Command::Schema => schema(app),
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
@@ -59,6 +60,12 @@ fn completion(app: &App, shell: clap_complete::Shell) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "muster", &mut script);
     app.console.raw(&script)?;
+    Ok(Exit::Ok)
+}
+
+/// Made by a test of the coordinator, which knows the kinds.
+fn schema(app: &App) -> Result<Exit> {
+    app.console.raw(include_bytes!("../../../docs/spec.schema.json"))?;
     Ok(Exit::Ok)
 }
 

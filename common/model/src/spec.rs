@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Name;
@@ -17,7 +18,7 @@ use crate::time::Millis;
 pub const SPEC_FORMAT: u32 = 1;
 
 /// Everything one spec file describes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformSpec {
     /// Format of the file, see [`SPEC_FORMAT`].
@@ -39,7 +40,7 @@ pub struct PlatformSpec {
 }
 
 /// Preset of how long a host may be silent before it counts as down.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Detection {
     /// 2.5 s: hosts of one data centre.
@@ -64,10 +65,11 @@ impl Detection {
 }
 
 /// Settings of the mesh. They cannot be changed while members run in its networks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshSpec {
     /// One address of this subnet for each host.
+    #[schemars(with = "String")]
     pub subnet: Ipv4Net,
     /// UDP port on every host.
     pub port: u16,
@@ -82,10 +84,11 @@ impl Default for MeshSpec {
 }
 
 /// One network that members join.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// The whole network, the same on every host.
+    #[schemars(with = "String")]
     pub subnet: Ipv4Net,
     /// Whether members may open connections to the internet.
     #[serde(default)]
@@ -93,7 +96,7 @@ pub struct NetworkSpec {
 }
 
 /// Whether members of a network may open connections to the internet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress {
     /// NATed through the host.
@@ -126,7 +129,7 @@ impl PlatformSpec {
 }
 
 /// One service as written. Unknown fields land in `settings` and are judged by the kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// `postgres`, `app`, ...
     pub kind: Name,
@@ -154,7 +157,7 @@ pub struct ServiceSpec {
 }
 
 /// Where members may run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlaceSpec {
     /// Labels that a host must have, with these values.
@@ -166,7 +169,7 @@ pub struct PlaceSpec {
 }
 
 /// What may be lost at once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureDomain {
     /// One host.
@@ -177,7 +180,7 @@ pub enum FailureDomain {
 }
 
 /// Limits of a member's container. Absent = the kind's default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourceSpec {
     /// Memory limit.
@@ -192,7 +195,7 @@ pub struct ResourceSpec {
 }
 
 /// How a new revision is rolled out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateSpec {
     /// What happens when a member does not become ready in time.
@@ -210,7 +213,7 @@ impl Default for UpdateSpec {
 }
 
 /// What a failed update does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// Stops after the failed member and waits for an operator.
@@ -290,7 +293,17 @@ impl fmt::Display for Span {
 }
 
 macro_rules! text_serde {
-    ($type:ty, $expecting:literal) => {
+    ($type:ident, $expecting:literal, $schema:tt) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+
         impl Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -317,8 +330,15 @@ macro_rules! text_serde {
         }
     };
 }
-text_serde!(Size, "a size such as 512MiB or 2GiB");
-text_serde!(Span, "a duration such as 500ms, 30s or 5m");
+text_serde!(Size, "a size such as 512MiB or 2GiB", {
+    "type": ["string", "integer"],
+    "pattern": "^\\+?[0-9]+ *(TiB|GiB|MiB|KiB|TB|GB|MB|kB|B)?$",
+    "minimum": 0
+});
+text_serde!(Span, "a duration such as 500ms, 30s or 5m", {
+    "type": "string",
+    "pattern": "^\\+?[0-9]+(ms|s|m|h|d)$"
+});
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,7 @@ pub mod reconcile;
 mod refusals;
 mod rules;
 pub mod scheduler;
+pub mod schema;
 pub mod secrets;
 pub mod state;
 pub mod survive;

@@ -9,6 +9,7 @@ mod bombs;
 mod document;
 mod meaning;
 mod mutate;
+mod schema;
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;

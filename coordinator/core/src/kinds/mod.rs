@@ -5,6 +5,7 @@
 
 mod accounts;
 mod app;
+mod describe;
 mod etcd;
 #[cfg(test)]
 mod examples;
@@ -23,6 +24,7 @@ mod settings;
 mod votes;
 mod writer;
 
+pub use describe::schema_of;
 pub use parts::others_tell;
 pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep, operator_said};
 
@@ -375,6 +377,11 @@ pub trait Kind: Sync {
 
     /// Judges the settings; children are judged by their own kind.
     fn validate(&self, name: &Name, spec: &ServiceSpec, platform: &PlatformSpec) -> Vec<Problem>;
+
+    /// JSON schema of its settings; absent = no file may have a service of this kind.
+    fn schema(&self) -> Option<Value> {
+        None
+    }
 
     /// Whether a service with members may become what is written now; otherwise why not, and what to do instead.
     fn may_become(

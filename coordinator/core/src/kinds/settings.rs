@@ -1,9 +1,11 @@
 //! Reads a kind's settings field by field, so that every mistake is told with its path and remedy. Knows no kind.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Problem;
+use super::describe::{self, Notes};
 
 /// Longest text that a setting may have, in bytes, unless it says otherwise.
 pub const TEXT_LEN_MAX: usize = 4096;
@@ -14,6 +16,8 @@ pub struct Fields<'a> {
     map: &'a Map<String, Value>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
+    /// What is asked for, if nothing is judged and only that is wanted.
+    notes: Option<Notes>,
 }
 
 impl<'a> Fields<'a> {
@@ -23,7 +27,17 @@ impl<'a> Fields<'a> {
     }
 
     fn below(at: String, map: &'a Map<String, Value>) -> Self {
-        Self { at, map, known: Vec::new(), problems: Vec::new() }
+        Self { at, map, known: Vec::new(), problems: Vec::new(), notes: None }
+    }
+
+    /// Settings that only show what is asked for.
+    pub fn describing(map: &'a Map<String, Value>) -> Self {
+        Self { notes: Some(Notes::default()), ..Self::new(map) }
+    }
+
+    /// What was asked for.
+    pub fn into_notes(self) -> Notes {
+        self.notes.unwrap_or_default()
     }
 
     fn path(&self, key: &str) -> String {
@@ -45,8 +59,11 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; nothing if it is not written, or wrong.
-    pub fn get<T: DeserializeOwned>(&mut self, key: &'static str, help: &str) -> Option<T> {
+    pub fn get<T: DeserializeOwned + JsonSchema>(&mut self, key: &'static str, help: &str) -> Option<T> {
         self.known.push(key);
+        if let Some(notes) = &mut self.notes {
+            notes.value::<T>(key, help);
+        }
         let value = self.map.get(key)?;
         if let Value::String(text) = value
             && text.len() > TEXT_LEN_MAX
@@ -68,7 +85,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field that must be written.
-    pub fn required<T: DeserializeOwned>(&mut self, key: &'static str, help: &str) -> Option<T> {
+    pub fn required<T: DeserializeOwned + JsonSchema>(&mut self, key: &'static str, help: &str) -> Option<T> {
+        if let Some(notes) = &mut self.notes {
+            notes.value::<T>(key, help);
+            notes.require(key);
+            return describe::sample();
+        }
         if !self.map.contains_key(key) {
             self.known.push(key);
             match self.map.keys().find(|written| muster_spec::nearest(written, [key]).is_some()) {
@@ -85,7 +107,11 @@ impl<'a> Fields<'a> {
     /// The field's value, which must lie within these bounds.
     pub fn number(&mut self, key: &'static str, least: u64, most: u64) -> Option<u64> {
         let help = format!("write a whole number from {least} to {most}");
-        let value: u64 = self.get(key, &help)?;
+        let value: Option<u64> = self.get(key, &help);
+        if let Some(notes) = &mut self.notes {
+            notes.bounds(key, least, most);
+        }
+        let value = value?;
         if (least..=most).contains(&value) {
             return Some(value);
         }
@@ -98,7 +124,11 @@ impl<'a> Fields<'a> {
         if self.map.contains_key(key) {
             return self.number(key, least, most);
         }
-        self.required(key, &format!("write a whole number from {least} to {most}"))
+        let value = self.required(key, &format!("write a whole number from {least} to {most}"));
+        if let Some(notes) = &mut self.notes {
+            notes.bounds(key, least, most);
+        }
+        value
     }
 
     /// A mapping below `key`.
@@ -109,6 +139,13 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
     ) -> Option<T> {
         self.known.push(key);
+        if let Some(notes) = &mut self.notes {
+            let map = Map::new();
+            let mut fields = Fields::describing(&map);
+            let value = read(&mut fields);
+            notes.field(key, fields.into_notes().into_schema(), help);
+            return value;
+        }
         match self.map.get(key)? {
             Value::Object(map) => {
                 let mut fields = Fields::below(self.path(key), map);
@@ -132,6 +169,14 @@ impl<'a> Fields<'a> {
         mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Vec<T> {
         self.known.push(key);
+        if let Some(notes) = &mut self.notes {
+            let map = Map::new();
+            let mut fields = Fields::describing(&map);
+            let value = read(&mut fields);
+            let items = fields.into_notes().into_schema();
+            notes.field(key, json!({ "type": "array", "items": items, "maxItems": most }), help);
+            return value.into_iter().collect();
+        }
         let elements = match self.map.get(key) {
             None => return Vec::new(),
             Some(Value::Array(elements)) if elements.len() <= most => elements,

@@ -14,6 +14,7 @@ use muster_model::view::Health;
 use self::settings::Settings;
 use serde_json::Value;
 
+use super::describe::describe;
 use super::{
     HostPort, Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait,
     parts,
@@ -31,6 +32,10 @@ impl Kind for App {
         let mut problems = Settings::read(spec, Some(platform)).1;
         problems.extend(parts::judge_resources(spec, 0));
         problems
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

@@ -7,6 +7,7 @@ use muster_model::ids::Name;
 use muster_model::network::{Audience, Protocol};
 use muster_model::plan::{PortSpec, StopSpec};
 use muster_model::spec::{PlatformSpec, ServiceSpec, Span};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kinds::settings::Fields;
@@ -76,27 +77,32 @@ impl Settings {
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
-        let image = read_image(&mut fields);
+        let settings = Self::from_fields(&mut fields, platform);
+        (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
+        let image = read_image(fields);
         let command: Vec<String> = fields.get("command", ARGV_HELP).unwrap_or_default();
-        judge_argv(&mut fields, "command", &command);
-        let env = read_env(&mut fields);
-        let networks = read_networks(&mut fields, platform);
+        judge_argv(fields, "command", &command);
+        let env = read_env(fields);
+        let networks = read_networks(fields, platform);
         let mut paths = BTreeSet::new();
-        let settings = Self {
+        Self {
             image,
             command,
             env,
-            files: read_files(&mut fields, &mut paths),
-            volumes: read_volumes(&mut fields, &mut paths),
-            ports: read_ports(&mut fields),
+            files: read_files(fields, &mut paths),
+            volumes: read_volumes(fields, &mut paths),
+            ports: read_ports(fields),
             replicas: fields.number("replicas", 1, REPLICAS_MAX).unwrap_or(1) as u32,
             user: fields.number("user", 1, 65_535).unwrap_or(DEFAULT_USER) as u32,
-            probe: read_probe(&mut fields),
-            uses: read_uses(&mut fields, platform, &networks),
-            stop: read_stop(&mut fields),
+            probe: read_probe(fields),
+            uses: read_uses(fields, platform, &networks),
+            stop: read_stop(fields),
             networks,
-        };
-        (settings, fields.finish())
+        }
     }
 }
 
@@ -405,7 +411,7 @@ fn judge_use(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 enum Signal {
     #[serde(rename = "SIGTERM")]
     Term,

@@ -15,9 +15,10 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Ask, Guard, Predicate, Probe, Rendered, Task, TaskKind};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
+use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::{self, Rotation};
 use super::{
@@ -81,6 +82,10 @@ impl Kind for Mariadb {
             return Err(Problem::new("mode", format!("the mode of `{name}` cannot be changed"), help));
         }
         Ok(())
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec, Size};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -61,7 +62,7 @@ const FORBIDDEN: [&str; 29] = [
 ];
 
 /// How many members, and what for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Galera: survives the loss of a host.
@@ -103,6 +104,12 @@ impl Settings {
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
+        let settings = Self::from_fields(&mut fields, platform);
+        (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
         let mode: Mode = fields.get("mode", "write `ha` or `single`").unwrap_or_default();
         let members = match mode {
             Mode::Ha => fields.number("members", 3, 7).unwrap_or(3) as u32,
@@ -111,16 +118,14 @@ impl Settings {
         if members % 2 == 0 {
             fields.problem("members", "an even number of members cannot be halved safely", "write 3, 5 or 7");
         }
-        let network = parts::network(&mut fields, "dbnet", platform);
-        let image = parts::image(&mut fields, "image", IMAGE);
-        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
-        let gcache = read_gcache(&mut fields);
-        let parameters = read_parameters(&mut fields);
-        let users = accounts::users(&mut fields, &RESERVED);
-        let databases = accounts::databases(&mut fields, &users, &RESERVED);
-        let settings =
-            Self { mode, members, network, image, proxy_image, gcache, parameters, users, databases };
-        (settings, fields.finish())
+        let network = parts::network(fields, "dbnet", platform);
+        let image = parts::image(fields, "image", IMAGE);
+        let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
+        let gcache = read_gcache(fields);
+        let parameters = read_parameters(fields);
+        let users = accounts::users(fields, &RESERVED);
+        let databases = accounts::databases(fields, &users, &RESERVED);
+        Self { mode, members, network, image, proxy_image, gcache, parameters, users, databases }
     }
 }
 

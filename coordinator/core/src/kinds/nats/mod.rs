@@ -12,8 +12,10 @@ use muster_model::observed::MemberStatus;
 use muster_model::plan::Rendered;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
+use serde_json::Value;
 
 use self::settings::Settings;
+use super::describe::describe;
 use super::{
     Endpoint, Kind, Layout, Observed, Peer, Problem, RenderContext, SecretNeed, ServiceFacts, Survivability,
     UpdateStep, Wait, parts, votes,
@@ -31,6 +33,10 @@ impl Kind for Nats {
         let mut problems = Settings::read(spec, Some(platform)).1;
         problems.extend(parts::judge_resources(spec, 64 * parts::MIB));
         problems
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

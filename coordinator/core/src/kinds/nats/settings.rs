@@ -35,18 +35,24 @@ impl Settings {
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
+        let settings = Self::from_fields(&mut fields, platform);
+        (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
         let members = fields.number("members", 1, 5).unwrap_or(3) as u32;
         if members.is_multiple_of(2) {
             fields.problem("members", "an even number of servers", "write 1, 3 or 5");
         }
-        let network = parts::network(&mut fields, "dbnet", platform);
-        let image = parts::image(&mut fields, "image", IMAGE);
+        let network = parts::network(fields, "dbnet", platform);
+        let image = parts::image(fields, "image", IMAGE);
         let storage: Size = fields.get("storage", "write a size, for example 2GiB").unwrap_or(STORAGE);
         if storage.0 < parts::MIB {
             fields.problem("storage", "too little for any stream", "write 1MiB or more");
         }
-        let users = read_users(&mut fields);
-        (Self { members, network, image, storage: storage.0, users }, fields.finish())
+        let users = read_users(fields);
+        Self { members, network, image, storage: storage.0, users }
     }
 }
 

@@ -21,6 +21,7 @@ use muster_model::view::Health;
 use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
+use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::Rotation;
 use super::{
@@ -85,6 +86,10 @@ impl Kind for Postgres {
             children.push(child("proxy", "haproxy", ChildOrder::AfterOwner, proxy));
         }
         children
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

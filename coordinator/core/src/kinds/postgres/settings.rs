@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -58,7 +59,7 @@ const FORBIDDEN: [&str; 29] = [
 ];
 
 /// How many members, and what for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Survives the loss of a host.
@@ -102,20 +103,26 @@ impl Settings {
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
+        let settings = Self::from_fields(&mut fields, platform);
+        (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
         let mode: Mode = fields.get("mode", "write `ha` or `single`").unwrap_or_default();
         let members = match mode {
             Mode::Ha => fields.number("members", 2, 7).unwrap_or(3) as u32,
             Mode::Single => fields.number("members", 1, 1).unwrap_or(1) as u32,
         };
-        let network = parts::network(&mut fields, "dbnet", platform);
-        let image = parts::image(&mut fields, "image", IMAGE);
-        let etcd_image = parts::image(&mut fields, "etcd_image", etcd::IMAGE);
-        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
+        let network = parts::network(fields, "dbnet", platform);
+        let image = parts::image(fields, "image", IMAGE);
+        let etcd_image = parts::image(fields, "etcd_image", etcd::IMAGE);
+        let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
-        let parameters = read_parameters(&mut fields);
-        let users = accounts::users(&mut fields, &RESERVED);
-        let databases = accounts::databases(&mut fields, &users, &RESERVED);
-        let settings = Self {
+        let parameters = read_parameters(fields);
+        let users = accounts::users(fields, &RESERVED);
+        let databases = accounts::databases(fields, &users, &RESERVED);
+        Self {
             mode,
             members,
             network,
@@ -126,8 +133,7 @@ impl Settings {
             parameters,
             users,
             databases,
-        };
-        (settings, fields.finish())
+        }
     }
 }
 

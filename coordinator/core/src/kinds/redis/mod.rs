@@ -28,6 +28,7 @@ use muster_model::view::Health;
 use serde_json::{Value, json};
 
 use self::settings::{Mode, Settings};
+use super::describe::describe;
 use super::haproxy::front::Front;
 use super::rotate::Rotation;
 use super::{
@@ -90,6 +91,10 @@ impl Kind for Redis {
                 Err(Wait("say `shards` or `replicas` in the file instead of a number of members".to_owned()))
             }
         }
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec, Size, Span};
 use muster_model::time::Millis;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kinds::settings::Fields;
@@ -18,7 +19,7 @@ pub const MEMBERS_MAX: u32 = 24;
 const NODE_TIMEOUT: Millis = Millis::seconds(5);
 
 /// How members belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// One member.
@@ -30,7 +31,7 @@ pub enum Mode {
 }
 
 /// Which program the image has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Flavour {
     /// Redis.
@@ -65,7 +66,7 @@ impl Flavour {
 }
 
 /// What is done when the memory is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Eviction {
     /// Writes are refused.
@@ -124,19 +125,25 @@ impl Settings {
     /// With every mistake.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
+        let settings = Self::from_fields(&mut fields, platform);
+        (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
         let mode = fields.get("mode", "write single, replicated or cluster").unwrap_or(Mode::Cluster);
         let flavour = fields.get("flavour", "write redis or valkey").unwrap_or(Flavour::Redis);
         let mut shards = fields.number("shards", 3, 12).unwrap_or(3) as u32;
         let mut replicas = fields.number("replicas", 1, 5).unwrap_or(1) as u32;
-        let network = parts::network(&mut fields, "cachenet", platform);
-        let image = parts::image(&mut fields, "image", flavour.image());
-        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
-        let node_timeout = node_timeout(&mut fields);
+        let network = parts::network(fields, "cachenet", platform);
+        let image = parts::image(fields, "image", flavour.image());
+        let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
+        let node_timeout = node_timeout(fields);
         let min_replicas = fields.number("min_replicas", 0, 5).unwrap_or(0) as u32;
         let maxmemory = fields.get("maxmemory", "write a size such as 256MiB");
         let help = "write noeviction, allkeys-lru, allkeys-lfu, volatile-lru or volatile-ttl";
         let eviction = fields.get("eviction", help).unwrap_or(Eviction::Noeviction);
-        let users = read_users(&mut fields);
+        let users = read_users(fields);
         let none: &[&'static str] = match mode {
             Mode::Single => &["shards", "replicas", "node_timeout", "min_replicas", "proxy_image"],
             Mode::Replicated => &["shards", "node_timeout"],
@@ -166,7 +173,7 @@ impl Settings {
                 format!("write at most {replicas}"),
             );
         }
-        let settings = Self {
+        Self {
             mode,
             flavour,
             shards,
@@ -179,8 +186,7 @@ impl Settings {
             maxmemory,
             eviction,
             users,
-        };
-        (settings, fields.finish())
+        }
     }
 
     /// Members in all.

@@ -18,9 +18,10 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Rendered, hash_of};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::settings::{Mode, Settings};
+use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital, hold};
 use super::rotate::Rotation;
 use super::{
@@ -90,6 +91,10 @@ impl Kind for S3 {
             settings: own.as_object().cloned().unwrap_or_default(),
         };
         vec![Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }]
+    }
+
+    fn schema(&self) -> Option<Value> {
+        Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
     fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {

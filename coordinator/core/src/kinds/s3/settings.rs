@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +24,7 @@ const HOSTS_DEFAULT: u64 = 3;
 const DRIVES_PER_HOST_MAX: u64 = 4;
 
 /// How many members, and what for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Survives the loss of a host.
@@ -34,7 +35,7 @@ pub enum Mode {
 }
 
 /// What a user may do with its buckets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Access {
     #[default]
@@ -97,28 +98,22 @@ impl Settings {
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
-        let mode: Mode = fields.get("mode", "write `distributed` or `single`").unwrap_or_default();
-        let (erasure, own_parity) = read_layout(&mut fields, mode);
-        let network = parts::network(&mut fields, "stornet", platform);
-        let image = parts::image(&mut fields, "image", IMAGE);
-        let proxy_image = parts::image(&mut fields, "proxy_image", haproxy::IMAGE);
-        let proxies = fields.number("proxies", 1, 9).unwrap_or(2) as u32;
-        let buckets = read_buckets(&mut fields);
-        let mut policies = read_policies(&mut fields);
-        let users = read_users(&mut fields, &buckets, &mut policies);
-        let settings = Self {
-            mode,
-            erasure,
-            own_parity,
-            network,
-            image,
-            proxy_image,
-            proxies,
-            buckets,
-            policies,
-            users,
-        };
+        let settings = Self::from_fields(&mut fields, platform);
         (settings, fields.finish())
+    }
+
+    /// Asks for every setting that there is.
+    pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
+        let mode: Mode = fields.get("mode", "write `distributed` or `single`").unwrap_or_default();
+        let (erasure, own_parity) = read_layout(fields, mode);
+        let network = parts::network(fields, "stornet", platform);
+        let image = parts::image(fields, "image", IMAGE);
+        let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
+        let proxies = fields.number("proxies", 1, 9).unwrap_or(2) as u32;
+        let buckets = read_buckets(fields);
+        let mut policies = read_policies(fields);
+        let users = read_users(fields, &buckets, &mut policies);
+        Self { mode, erasure, own_parity, network, image, proxy_image, proxies, buckets, policies, users }
     }
 }
 
