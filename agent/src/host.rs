@@ -152,10 +152,12 @@ impl Host {
             (StepKind::Reload { actions }, Outcome::Done) => memory.reloads.retain(|a| !actions.contains(a)),
             (StepKind::Reload { .. }, _) => memory.next_start = now.after(RELOAD_AGAIN),
             (StepKind::Release { anyway }, outcome) => {
+                let released = outcome == Outcome::Released(true);
+                memory.releases += u32::from(released);
                 if let Phase::Crashed(episode) = &mut memory.phase {
                     episode.asked = true;
                     episode.forced |= *anyway;
-                    episode.released |= outcome == Outcome::Released(true);
+                    episode.released |= released;
                 }
             }
             (StepKind::Quarantine, Outcome::Done) => {
@@ -260,6 +262,7 @@ mod tests {
         state.begin(&steps[0]);
         assert_eq!(state.steps(Timestamp(21), &[], &gates()), []);
         state.finish(Timestamp(22), &steps[0], Outcome::Released(true));
+        assert_eq!(state.memory[&steps[0].member].releases, 1);
         let steps = state.steps(Timestamp(22), &[], &gates());
         assert_eq!(steps[0].kind, StepKind::Create { first: false });
     }

@@ -24,6 +24,8 @@ pub struct Memory {
     pub crashes: u32,
     /// Restarts made by ourselves since the container was created.
     pub restarts: u32,
+    /// Times that it handed its leading role over after a stop.
+    pub releases: u32,
     /// Not started before this time.
     pub next_start: Timestamp,
     /// A drill holds it back until this time, whatever else is so.

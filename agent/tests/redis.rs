@@ -176,6 +176,7 @@ impl World {
             state,
             restarts: 0,
             restarts_done: 0,
+            releases: 0,
             system_id: None,
             refused: None,
             probes,

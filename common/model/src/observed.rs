@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BootId, Generation, MemberId, Revision, Slot, TaskId};
 use crate::time::Timestamp;
 
+/// Code of the condition that a host still runs members of the platform that it belonged to before.
+pub const FOUND_MEMBERS: &str = "found-members";
+
 /// What an agent says of its host: complete each time, sent on change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -71,6 +74,9 @@ pub struct MemberStatus {
     pub restarts: u32,
     /// Restarts asked for by the plan that were carried out.
     pub restarts_done: u64,
+    /// Times that it handed its leading role over after a stop, since the agent began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub releases: u32,
     /// The engine's own system id, once known.
     pub system_id: Option<String>,
     /// The guard that does not let it be stopped for a restart or a new container now.
@@ -78,6 +84,11 @@ pub struct MemberStatus {
     pub refused: Option<String>,
     /// Last result of each probe.
     pub probes: Vec<ProbeResult>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The container of a member.

@@ -187,6 +187,9 @@ pub struct DrillProgress {
     pub target: Option<MemberId>,
     /// That member's host.
     pub target_host: Option<HostId>,
+    /// How often its agent had released it before the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub releases: Option<u32>,
     /// When the fault was done.
     pub fault_at: Option<Timestamp>,
     /// When the service was healthy again.

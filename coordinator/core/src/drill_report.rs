@@ -3,12 +3,10 @@
 use muster_model::time::{Millis, Timestamp};
 use serde_json::{Value, json};
 
-use crate::drill::{DrillProgress, DrillSpec, Fault};
+use crate::drill::{DrillProgress, DrillSpec, Fault, Target};
 use crate::facts::{kind_of, service_facts};
 use crate::state::{Operation, State};
 
-/// A failover faster than this cannot have waited for the engine's own timeout.
-const RELEASED_WITHIN: Millis = Millis::seconds(12);
 /// Lines of the timeline.
 const TIMELINE_MAX: usize = 100;
 
@@ -53,7 +51,7 @@ pub fn report(
         "rto_ms": rto_ms,
         "lost": lost,
         "unacknowledged_present": summary["unacknowledged_present"],
-        "acted": acted(state, operation, spec, progress, rto_ms),
+        "acted": acted(state, operation, spec, progress),
         "writer": summary,
         "timeline": timeline(state, operation, progress),
         "passed": passed,
@@ -69,27 +67,58 @@ fn rto(summary: &Value) -> Option<u64> {
     summary["rto_ms"].as_u64().or_else(longest)
 }
 
-/// What brought writes back. Inferred: from who leads now, and from how long it took.
+/// What is known of the target after the drill, and of the fault.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    fault: Fault,
+    /// Whom it was meant for.
+    target: Target,
+    /// The members of this service have no roles.
+    alike: bool,
+    /// The target leads; absent = nobody does, or it is not known.
+    leads: Option<bool>,
+    /// Its agent released it since the fault.
+    released: bool,
+}
+
+impl Seen {
+    /// What brought writes back.
+    const fn acted(self) -> &'static str {
+        match (self.fault, self.target, self.leads) {
+            (Fault::FullOutage, ..) => "cold start",
+            // Its loss does not stop writes.
+            (_, Target::Replica | Target::SyncStandby, _) => "nothing needed",
+            (..) if self.alike => "the other members",
+            (_, Target::Leader, _) if self.released => "release",
+            (_, Target::Leader, None) => "not known",
+            (Fault::KillContainer, Target::Leader, Some(true)) => "restart in place",
+            (Fault::Freeze | Fault::KillHost, Target::Leader, Some(true)) => "nobody: it leads again",
+            (_, Target::Leader, Some(false)) => "the engine's own timeout",
+        }
+    }
+}
+
+/// What brought writes back: from the target's role, what its agent reported, and who leads now.
 fn acted(
     state: &State,
     operation: &Operation,
     spec: &DrillSpec,
     progress: &DrillProgress,
-    rto_ms: Option<u64>,
-) -> &'static str {
-    let service = state.services.get(&operation.service);
-    let facts = service_facts(state, &operation.service, state.at);
-    let leader = service.and_then(kind_of).zip(facts).and_then(|(kind, facts)| {
-        let slot = kind.leader(&facts)?;
-        facts.members.iter().find(|m| m.slot == slot).map(|m| m.member)
-    });
-    match (spec.fault, rto_ms) {
-        (Fault::FullOutage, _) => "cold start",
-        _ if leader.is_none() => "not known",
-        (Fault::KillContainer, _) if leader == progress.target => "restart in place",
-        (Fault::KillContainer, Some(ms)) if ms < RELEASED_WITHIN.0 => "release",
-        _ => "the engine's own timeout",
-    }
+) -> Option<&'static str> {
+    progress.fault_at?;
+    let kind = state.services.get(&operation.service).and_then(kind_of)?;
+    let facts = service_facts(state, &operation.service, state.at)?;
+    let target = facts.members.iter().find(|member| Some(member.member) == progress.target);
+    let led = facts.members.iter().any(|member| kind.leads(&facts, member.slot));
+    let seen = target.and_then(|member| member.seen.as_ref());
+    let seen = Seen {
+        fault: spec.fault,
+        target: spec.target,
+        alike: facts.members.iter().all(|member| member.seen.as_ref().is_none_or(|seen| seen.role.is_none())),
+        leads: target.filter(|_| led).map(|member| kind.leads(&facts, member.slot)),
+        released: seen.zip(progress.releases).is_some_and(|(seen, before)| seen.releases > before),
+    };
+    Some(seen.acted())
 }
 
 /// The history of the drill's service from just before the fault, oldest first.
@@ -104,4 +133,30 @@ fn timeline(
     let ours = |about: &str| about.starts_with(root) || hosts(about);
     let lines = state.events.iter().filter(|event| event.at >= from && ours(&event.about));
     lines.take(TIMELINE_MAX).map(|event| (event.at, event.about.clone(), event.text.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acted_follows_from_the_targets_role_and_what_its_agent_reported() {
+        let seen = |fault, target, leads, released| Seen { fault, target, alike: false, leads, released };
+        let (kill, leader) = (Fault::KillContainer, Target::Leader);
+        for (what, seen) in [
+            ("restart in place", seen(kill, leader, Some(true), false)),
+            ("release", seen(kill, leader, Some(false), true)),
+            ("the engine's own timeout", seen(kill, leader, Some(false), false)),
+            ("the engine's own timeout", seen(Fault::KillHost, leader, Some(false), false)),
+            ("the engine's own timeout", seen(Fault::Freeze, leader, Some(false), false)),
+            ("nobody: it leads again", seen(Fault::Freeze, leader, Some(true), false)),
+            ("not known", seen(kill, leader, None, false)),
+            ("nothing needed", seen(kill, Target::Replica, Some(false), false)),
+            ("nothing needed", seen(Fault::KillHost, Target::SyncStandby, Some(false), false)),
+            ("cold start", seen(Fault::FullOutage, leader, Some(true), false)),
+            ("the other members", Seen { alike: true, ..seen(kill, leader, None, false) }),
+        ] {
+            assert_eq!(seen.acted(), what, "{seen:?}");
+        }
+    }
 }

@@ -63,6 +63,9 @@ fn difference(member: &Member, new: Option<&Observed>) -> Option<String> {
     if !new.running && was(|o| o.running) {
         parts.push(if new.stopped { "stopped" } else { "not running" }.to_owned());
     }
+    if old.is_some_and(|o| new.releases > o.releases) {
+        parts.push("handed its leading role over".to_owned());
+    }
     if let Some(role) = new.role.as_ref().filter(|_| old.is_none_or(|o| o.role != new.role)) {
         parts.push(format!("role {role}"));
     }

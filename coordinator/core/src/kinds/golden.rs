@@ -232,6 +232,7 @@ pub fn running(service: &str, slot: u32, member: u64, answers: &[(&str, bool, Va
         state: ContainerState::Running { since: Timestamp(1_000) },
         restarts: 0,
         restarts_done: 0,
+        releases: 0,
         system_id: None,
         refused: None,
         probes: answers.iter().map(result).collect(),

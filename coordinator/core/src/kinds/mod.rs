@@ -248,6 +248,9 @@ pub struct Observed {
     pub started_at: Option<Timestamp>,
     /// Restarts by the agent.
     pub restarts: u32,
+    /// Times that it handed its leading role over after a stop, since its agent began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub releases: u32,
     /// The guard that does not let it be stopped now; empty = none, or nobody asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refused: String,
@@ -256,6 +259,11 @@ pub struct Observed {
     pub facts: BTreeMap<String, String>,
     /// Short text for operators: why it waits, timeline, lag class. Must not change with every probe.
     pub detail: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// One member as decisions see it.

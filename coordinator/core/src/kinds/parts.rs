@@ -211,6 +211,7 @@ pub fn observed(status: &MemberStatus) -> Observed {
         restarts_done: status.restarts_done,
         started_at,
         restarts: status.restarts,
+        releases: status.releases,
         refused: status.refused.clone().unwrap_or_default(),
         detail: waiting_for(&status.state),
         ..Observed::default()

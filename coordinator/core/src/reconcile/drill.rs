@@ -196,7 +196,8 @@ impl Drill<'_> {
     }
 
     fn begin_fault(&self, target: &MemberFacts) -> Advance {
-        let progress = self.progress.clone();
+        let releases = target.seen.as_ref().map(|seen| seen.releases);
+        let progress = DrillProgress { releases, ..self.progress.clone() };
         let kill = |member: &MemberFacts| TaskDraft {
             member: member.member,
             guard: None,

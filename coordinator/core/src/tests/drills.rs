@@ -82,6 +82,28 @@ fn a_replica_is_killed_and_the_leader_stays() {
     let victims: Vec<MemberId> = world.state.tasks.values().map(|row| row.task.member).collect();
     assert!(victims.len() == 1 && victims[0] != leader, "{victims:?}");
     assert_eq!(world.await_end(id), OperationState::Done);
+    assert_eq!(world.state.drills[0].report["acted"], "nothing needed");
+}
+
+/// The leader is killed, and another member leads afterwards.
+fn moved_by(release: bool) -> serde_json::Value {
+    let mut world = World::with_postgres();
+    let id = start(&mut world, "kill-container");
+    world.run_until("the leader is killed", |s| !s.tasks.is_empty());
+    let service = name("pg-main");
+    let before = world.leaders[&service];
+    let members = world.state.members_of(&service);
+    let (other, _) = *members.values().find(|(member, _)| *member != before).unwrap();
+    world.leaders.insert(service, other);
+    world.released.extend(release.then_some((before, 1)));
+    world.await_end(id);
+    world.state.drills[0].report["acted"].clone()
+}
+
+#[test]
+fn a_release_is_told_from_the_engines_own_timeout_by_what_the_agent_reported() {
+    assert_eq!(moved_by(true), "release");
+    assert_eq!(moved_by(false), "the engine's own timeout");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct World {
     pub refuse_switch: Option<String>,
     /// The first member that is to be stopped gets the leading role at that moment.
     pub usurper: bool,
+    /// How often agents have released a member.
+    pub released: BTreeMap<MemberId, u32>,
     /// Agents do not stop a leader.
     pub guards_lead: bool,
     /// Every change of a container: member and time.
@@ -86,6 +88,7 @@ impl World {
             silent: BTreeSet::new(),
             refuse_switch: None,
             usurper: false,
+            released: BTreeMap::new(),
             guards_lead: false,
             restarts: Vec::new(),
             running: BTreeMap::new(),
@@ -277,6 +280,7 @@ impl World {
             writes: Some(good),
             system_id: postgres.then(|| "7301".to_owned()),
             restarts_done: member.restarts,
+            releases: self.released.get(&member.member).copied().unwrap_or_default(),
             started_at: Some(Timestamp(1)),
             ..Observed::default()
         }

@@ -122,6 +122,7 @@ fn running(member: &MemberPlan) -> MemberStatus {
         state: ContainerState::Running { since: Timestamp(1_700_000_000_000) },
         restarts: 0,
         restarts_done: 0,
+        releases: 0,
         system_id: None,
         refused: None,
         probes: Vec::new(),
