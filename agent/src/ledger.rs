@@ -71,6 +71,9 @@ pub enum PlanRefused {
         /// The plan's.
         theirs: String,
     },
+    /// Members of the platform before run here: nothing may be started beside them, and nothing stops them.
+    #[error("members of platform {0} run on this host as they are: no plan of another platform is taken")]
+    Found(String),
     /// Older than the present one.
     #[error("plan {offered} is older than {present}")]
     Older {
@@ -97,7 +100,8 @@ impl Ledger {
     /// Takes a plan if it is for us and newer; nothing changes otherwise.
     ///
     /// # Errors
-    /// It is for another host or platform, older, or of the same generation with other content.
+    /// It is for another host or platform, older, or of the same generation with other content; or this host runs
+    /// members of the platform that it belonged to before.
     pub fn accept(
         &mut self,
         offered: HostPlan,
@@ -110,7 +114,11 @@ impl Ledger {
         if offered.platform != platform {
             return Err(PlanRefused::OtherPlatform { ours: platform.to_owned(), theirs: offered.platform });
         }
-        if let Some(present) = &self.plan {
+        if let Some(former) = self.former(platform) {
+            return Err(PlanRefused::Found(former.platform.clone()));
+        }
+        // Generations of two platforms cannot be compared.
+        if let Some(present) = self.plan.as_ref().filter(|plan| plan.platform == platform) {
             if offered.generation < present.generation {
                 let present = present.generation;
                 return Err(PlanRefused::Older { offered: offered.generation, present });
@@ -129,6 +137,13 @@ impl Ledger {
         self.tasks.retain(|id, record| asked.contains(id) || *record == TaskRecord::Started);
         self.plan = Some(offered);
         Ok(Accepted::Newer)
+    }
+
+    /// The plan of the platform that this host belonged to before it joined `platform` with `--adopt`, while there are
+    /// members in it.
+    #[must_use]
+    pub fn former(&self, platform: &str) -> Option<&HostPlan> {
+        self.plan.as_ref().filter(|plan| plan.platform != platform && !plan.members.is_empty())
     }
 
     /// The generation acted on; zero = none yet.
@@ -184,8 +199,9 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures;
     use muster_model::network::HostNetwork;
-    use muster_model::plan::{Task, TaskKind};
+    use muster_model::plan::{MemberPlan, Task, TaskKind};
 
     fn host() -> HostId {
         HostId::new("0123456789abcdef").unwrap()
@@ -223,6 +239,27 @@ mod tests {
         assert!(matches!(ledger.accept(plan(1, 6), &stranger, "p"), Err(PlanRefused::OtherHost(_))));
         assert_eq!(ledger.generation().counter, 5);
         assert_eq!(ledger.accept(plan(2, 1), &host(), "p"), Ok(Accepted::Newer));
+    }
+
+    #[test]
+    fn members_of_the_platform_before_let_no_other_plan_in() {
+        let of = |platform: &str, counter, members: Vec<MemberPlan>| {
+            let platform = platform.to_owned();
+            HostPlan { platform, members, ..plan(1, counter) }
+        };
+        let mut ledger = Ledger::default();
+        ledger.accept(of("old", 9, vec![fixtures::member(1)]), &host(), "old").unwrap();
+        let before = ledger.clone();
+        let refused = ledger.accept(of("new", 1, vec![]), &host(), "new");
+        assert_eq!(refused, Err(PlanRefused::Found("old".to_owned())));
+        assert!(ledger == before && ledger.former("new").is_some() && ledger.former("old").is_none());
+        // Without members the counters of two platforms are not compared.
+        ledger.accept(of("old", 10, vec![]), &host(), "old").unwrap();
+        assert_eq!(
+            ledger.accept(of("new", 1, vec![fixtures::member(1)]), &host(), "new"),
+            Ok(Accepted::Newer)
+        );
+        assert_eq!(ledger.generation().counter, 1);
     }
 
     #[test]

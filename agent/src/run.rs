@@ -57,7 +57,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shared = Shared::open(ours, state, files, Arc::clone(&docker) as _, Arc::clone(&clock))?;
     shared.refuse_gone.store(true, Ordering::Relaxed);
     shared.state().facts = facts(state)?;
-    let network = Network::new(docker, record.platform_id, mesh_key_path(state));
+    let network = Network::new(docker, shared.acting_platform(), mesh_key_path(state));
     let group = TaskGroup::new();
     let same = || Arc::clone(&shared);
     // The worker first: it needs no coordinator.

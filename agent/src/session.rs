@@ -185,7 +185,7 @@ async fn open(shared: &Shared, link: &Link) -> Result<Opened, End> {
 }
 
 fn introduction(shared: &Shared, link: &Link) -> AgentHello {
-    let generation = shared.state().host.ledger.generation();
+    let generation = shared.generation();
     AgentHello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
@@ -291,7 +291,7 @@ impl Speaker {
     }
 
     fn beat(&self, sequence: u64) -> from_agent::Message {
-        let generation = self.shared.state().host.ledger.generation();
+        let generation = self.shared.generation();
         from_agent::Message::Beat(Beat {
             sequence,
             incarnation: generation.incarnation,

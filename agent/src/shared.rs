@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_model::ids::{BootId, HostId, MemberId};
+use muster_model::ids::{BootId, Generation, HostId, MemberId};
 use muster_model::network::HostNetwork;
-use muster_model::observed::{Condition, EngineStatus, HostFacts, ProbeResult, Report};
+use muster_model::observed::{Condition, EngineStatus, FOUND_MEMBERS, HostFacts, ProbeResult, Report};
 use muster_model::plan::{HostPlan, MemberPlan};
 use muster_model::time::Timestamp;
 use muster_runtime::clock::SharedClock;
@@ -173,6 +173,7 @@ impl Shared {
         host.ledger.interrupt_tasks(clock.now());
         resume_faults(&mut host, clock.now());
         store.save_ledger(&host.ledger)?;
+        let found = host.ledger.former(&ours.platform).map(found_members);
         let engine = EngineStatus { answering: false, since: clock.now(), version: String::new() };
         let initial = State {
             host,
@@ -183,7 +184,7 @@ impl Shared {
             probes: BTreeMap::new(),
             missed: BTreeSet::new(),
             secrets: Arc::new(secret_store.load()?),
-            conditions: BTreeMap::new(),
+            conditions: found.map(|found| ("adoption", vec![found])).into_iter().collect(),
             network: None,
             facts: HostFacts::default(),
             tasks_under_way: BTreeSet::new(),
@@ -248,6 +249,9 @@ impl Shared {
         let mut trial = self.state().host.ledger.clone();
         let accepted = trial.accept(plan.clone(), &self.host, &self.platform);
         let accepted = accepted.inspect_err(|error| {
+            if matches!(error, PlanRefused::Found(_)) {
+                return;
+            }
             let condition = Condition { code: "foreign-plan".to_owned(), text: error.to_string() };
             self.say("plan", vec![condition]);
         })?;
@@ -269,6 +273,24 @@ impl Shared {
         self.network_wake.notify_one();
         self.changed.notify_one();
         Ok(accepted)
+    }
+
+    /// Id of the platform whose containers are here: the one before, while members of it run on.
+    #[must_use]
+    pub fn acting_platform(&self) -> String {
+        let state = self.state();
+        let former = state.host.ledger.former(&self.platform);
+        former.map_or_else(|| self.platform.clone(), |plan| plan.platform.clone())
+    }
+
+    /// The generation of this platform's plan that is acted on; zero = none yet.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        let state = self.state();
+        match state.host.ledger.former(&self.platform) {
+            Some(_) => Generation::default(),
+            None => state.host.ledger.generation(),
+        }
     }
 
     /// Writes the ledger as it is now.
@@ -328,12 +350,14 @@ impl Shared {
             of_member.map(|(_, result)| result.clone()).collect()
         };
         let seen = state.engine.answering.then_some(state.seen.as_slice());
-        let members = state.host.plan().map(|plan| status(plan, seen, &facts, &state.steps, &probes));
+        // Numbers of members mean nothing to another platform: of those found here only the condition tells.
+        let ours = state.host.plan().filter(|plan| plan.platform == self.platform);
+        let members = ours.map(|plan| status(plan, seen, &facts, &state.steps, &probes));
         let mut conditions: Vec<Condition> = state.conditions.values().flatten().cloned().collect();
         conditions.truncate(CONDITIONS_MAX);
         Report {
             boot: self.boot.clone(),
-            generation: state.host.ledger.generation(),
+            generation: ours.map(|plan| plan.generation).unwrap_or_default(),
             engine: state.engine.clone(),
             facts: state.facts.clone(),
             members: members.unwrap_or_default(),
@@ -341,6 +365,18 @@ impl Shared {
             conditions,
         }
     }
+}
+
+/// What runs here and belongs to the platform before.
+fn found_members(plan: &HostPlan) -> Condition {
+    let slots: Vec<String> = plan.members.iter().map(|member| member.slot.to_string()).collect();
+    let text = format!(
+        "found here, not in the spec: {}; of platform {}, they run on as they are, and nothing is placed beside them: \
+         docs/install.md, \"A host from a lost platform\"",
+        slots.join(", "),
+        plan.platform
+    );
+    Condition { code: FOUND_MEMBERS.to_owned(), text }
 }
 
 /// Faults of an earlier agent go on, before anything is started. None lasts longer than it could: clocks are set.

@@ -128,11 +128,11 @@ async fn launch(shared: &Arc<Shared>, group: &TaskGroup, decided: Decided) -> bo
 async fn look(shared: &Shared) -> Result<(Vec<Seen>, BTreeSet<String>), EngineError> {
     if shared.state().engine.version.is_empty() {
         let version = shared.runtime.version().await?;
-        shared.runtime.sweep(&shared.platform).await?;
+        shared.runtime.sweep(&shared.acting_platform()).await?;
         shared.state().engine.version = version;
     }
     let images = shared.runtime.images().await?.into_iter().collect();
-    Ok((shared.runtime.list(&shared.platform).await?, images))
+    Ok((shared.runtime.list(&shared.acting_platform()).await?, images))
 }
 
 fn note_engine(shared: &Shared, answered: Result<(), &EngineError>) {

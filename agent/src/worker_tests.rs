@@ -74,9 +74,13 @@ impl World {
 }
 
 fn open(dir: &std::path::Path, engine: &Arc<Fake>) -> Arc<Shared> {
+    open_as(PLATFORM, dir, engine)
+}
+
+fn open_as(platform: &str, dir: &std::path::Path, engine: &Arc<Fake>) -> Arc<Shared> {
     let ours = Ours {
         host: fixtures::host(),
-        platform: PLATFORM.to_owned(),
+        platform: platform.to_owned(),
         boot: muster_model::ids::BootId("boot".to_owned()),
     };
     let files = Files::without_mount(&dir.join("run"));
@@ -120,6 +124,41 @@ async fn a_fault_at_any_call_only_delays() {
         let made = world.engine.containers().remove(&id).unwrap().0;
         assert_eq!(made.command, changed.rendered.command, "fault {nth}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_host_keeps_its_members_plan_and_secrets_and_says_so() {
+    let mut world = World::new();
+    world.accept(7, vec![world.member()]).await;
+    world.settle().await;
+    let before = world.engine.containers();
+    let stored = |file: &str| std::fs::read(world.dir.path().join(file)).unwrap();
+    let plan = stored("plan.json");
+
+    // As after `join --adopt`: the same state, the id of another platform, an agent that begins anew.
+    world.shared = open_as("rebuilt", world.dir.path(), &world.engine);
+    let offered = HostPlan { platform: "rebuilt".to_owned(), ..fixtures::plan(1, vec![]) };
+    for offered in [offered.clone(), HostPlan { members: vec![world.member()], ..offered }] {
+        let refused = world.shared.accept(offered, SecretMap::new()).await.unwrap_err();
+        assert!(refused.to_string().contains("as they are"), "{refused}");
+    }
+    world.shared.state().network = Some((fixtures::plan(7, vec![]).network, Vec::new()));
+    world.settle().await;
+    assert_eq!(world.engine.containers(), before, "neither restarted nor made again");
+    assert_eq!(stored("plan.json"), plan);
+
+    let report = world.shared.report();
+    assert_eq!((report.generation, report.members.len()), (muster_model::ids::Generation::default(), 0));
+    let found = report.conditions.iter().find(|c| c.code == muster_model::observed::FOUND_MEMBERS).unwrap();
+    assert!(found.text.contains("found here, not in the spec: web/1;"), "{found:?}");
+    assert_eq!(world.shared.acting_platform(), PLATFORM);
+
+    // It still looks after them, with their secrets.
+    let (id, _) = world.only();
+    world.engine.exit(&id, 1);
+    world.settle().await;
+    assert!(matches!(world.only().1, SeenState::Running { .. }));
+    assert!(world.shared.state().secrets.contains_key("web/key"));
 }
 
 /// `exec` inside a container of the engine in memory ends with code 0.

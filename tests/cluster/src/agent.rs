@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_model::ids::{BootId, Generation, Name};
-use muster_model::observed::{EngineStatus, HostFacts, MemberStatus, Report};
+use muster_model::observed::{Condition, EngineStatus, HostFacts, MemberStatus, Report};
 use muster_model::plan::HostPlan;
 use muster_model::time::Timestamp;
 use muster_proto::agents::agents_client::AgentsClient;
@@ -91,6 +91,23 @@ impl Agent {
     /// The system has no randomness.
     pub async fn join(at: SocketAddr, token: &str, name: &str, clock: &SharedClock) -> Result<Self, Status> {
         let key = NodeKey::generate().expect("keys can be made");
+        Self::join_with(key, at, token, name, clock).await
+    }
+
+    /// Joins with a key that there is already.
+    ///
+    /// # Errors
+    /// As the coordinator says.
+    ///
+    /// # Panics
+    /// The name is none.
+    pub async fn join_with(
+        key: NodeKey,
+        at: SocketAddr,
+        token: &str,
+        name: &str,
+        clock: &SharedClock,
+    ) -> Result<Self, Status> {
         let joined = ask_to_join(at, token, &key, name, clock).await?;
         Ok(Self { key, name: Name::new(name).expect("a name"), joined, clock: Arc::clone(clock) })
     }
@@ -212,6 +229,19 @@ impl Session {
     /// # Panics
     /// The session is over.
     pub async fn report(&self, generation: Generation, members: Vec<MemberStatus>) {
+        self.report_with(generation, members, Vec::new()).await;
+    }
+
+    /// The same with conditions of the host.
+    ///
+    /// # Panics
+    /// The session is over.
+    pub async fn report_with(
+        &self,
+        generation: Generation,
+        members: Vec<MemberStatus>,
+        conditions: Vec<Condition>,
+    ) {
         const GIB: u64 = 1 << 30;
         let facts = HostFacts {
             agent_version: "0.1.0".to_owned(),
@@ -223,7 +253,7 @@ impl Session {
         };
         let engine = EngineStatus { answering: true, since: Timestamp(1), version: "27.0".to_owned() };
         let boot = BootId(self.boot.clone());
-        let (answers, conditions) = (Vec::new(), Vec::new());
+        let answers = Vec::new();
         let report = Report { boot, generation, engine, facts, members, answers, conditions };
         let json = serde_json::to_vec(&report).expect("plain data has a JSON form");
         assert!(self.send(from_agent::Message::Report(json.into())).await, "the session is over");

@@ -1,6 +1,7 @@
 //! The filters of the scheduler: each lets a host pass or says, in words that follow the host's name, why not.
 
 use muster_model::ids::HostId;
+use muster_model::observed::FOUND_MEMBERS;
 use muster_model::spec::{FailureDomain, PlaceSpec, Size};
 use muster_model::view::Scheduling;
 
@@ -11,7 +12,7 @@ use crate::state::Host;
 type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), Unfit>;
 
 /// All of them, the cheapest and plainest first.
-pub const ALL: &[Filter] = &[up, open, allowed, one_per_host, apart, zones, memory, cpu, ports];
+pub const ALL: &[Filter] = &[up, open, adopted, allowed, one_per_host, apart, zones, memory, cpu, ports];
 
 /// Memory that stays with the system, the agent and the Docker Engine.
 const MEMORY_RESERVED: u64 = 256 << 20;
@@ -33,6 +34,12 @@ fn up(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
 
 fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     pass_if(host.scheduling == Scheduling::Open, || format!("{:?}", host.scheduling).to_lowercase())
+}
+
+/// Members of a lost platform run on there: something of the same name beside them could take their place.
+fn adopted(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
+    let found = host.conditions.iter().any(|condition| condition.code == FOUND_MEMBERS);
+    pass_if(!found, || "with members of another platform".to_owned())
 }
 
 fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {

@@ -1,8 +1,13 @@
 //! Where slots go that must keep apart: every combination of hosts, shards and replicas that has a placement gets one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::{World, name, spec};
+use muster_model::ids::BootId;
+use muster_model::observed::{Condition, FOUND_MEMBERS};
+
+use super::{World, host_id, name, spec};
+use crate::command::What;
 
 /// Slots by host, of a Redis Cluster on a platform with so many hosts.
 fn placed(hosts: usize, shards: usize, replicas: usize) -> BTreeMap<String, Vec<u32>> {
@@ -42,4 +47,27 @@ fn no_host_gets_two_masters_or_a_shard_twice_and_none_is_crowded() {
 fn what_has_no_placement_is_said() {
     let found = placed(2, 3, 1);
     assert!(found.values().map(Vec::len).sum::<usize>() < 6, "three masters on two hosts: {found:?}");
+}
+
+#[test]
+fn nothing_is_placed_beside_members_that_were_found() {
+    let mut world = World::new(2);
+    let found = Condition { code: FOUND_MEMBERS.to_owned(), text: "found here: pg-main/1".to_owned() };
+    let facts = Arc::clone(&world.state.hosts[&host_id(1)].facts);
+    world.must(What::HostFacts {
+        host: host_id(1),
+        boot: BootId("boot-1".to_owned()),
+        facts,
+        engine: (true, world.now),
+        conditions: vec![found],
+    });
+    world.apply_spec(&spec(serde_json::json!({ "a": { "kind": "app", "image": "a:1", "replicas": 2 } })));
+    for _ in 0..4 {
+        world.lead();
+    }
+    let members = world.state.members_of(&name("a"));
+    assert!(
+        members.len() == 2 && members.values().all(|(_, member)| member.host == host_id(2)),
+        "{members:?}"
+    );
 }

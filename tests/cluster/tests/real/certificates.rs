@@ -91,7 +91,7 @@ async fn short_lives_are_renewed_and_an_expired_agent_can_only_renew() {
 }
 
 /// A connection of an operator that stays open; ends when the coordinator ends it.
-async fn follow(operator: &Operator) -> impl Future<Output = Instant> + use<> {
+pub async fn follow(operator: &Operator) -> impl Future<Output = Instant> + use<> {
     let request = EventsRequest { from: 0, tail: 1, follow: true };
     let mut stream = within(ANSWER, operator.control().events(request)).await.expect("events").into_inner();
     async move {
@@ -102,7 +102,7 @@ async fn follow(operator: &Operator) -> impl Future<Output = Instant> + use<> {
 
 /// Why a revoked caller is refused. The coordinator also cuts its connection, and may do so in the middle of a call:
 /// such a call is made again.
-async fn refusal(mut call: impl AsyncFnMut() -> Result<(), Status>) -> Status {
+pub async fn refusal(mut call: impl AsyncFnMut() -> Result<(), Status>) -> Status {
     for _ in 0..20 {
         let status = call().await.expect_err("revoked");
         if !matches!(status.code(), Code::Cancelled | Code::Unavailable | Code::Unknown) {

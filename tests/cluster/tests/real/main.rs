@@ -1,10 +1,12 @@
 //! What the real programs promise: each test starts its own coordinators on loopback.
 
 mod access;
+mod adoption;
 mod certificates;
 mod clock;
 mod disk;
 mod lifecycle;
+mod operators;
 mod protocol;
 mod reads;
 mod tokens;
