@@ -35,7 +35,8 @@ Operate
   service      Switchover, restart, replace, scale, update, roll back, remove
   secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
-  host         Hosts: list, show, cordon, uncordon, drain
+  host         Hosts: list, show, cordon, uncordon, drain, revoke
+  operator     Who may do what: list, add, revoke
   token        Let a host or coordinator join
 
 This program
@@ -185,9 +186,12 @@ log: keep secrets out of arguments.")]
     /// Break something on purpose and measure what clients noticed
     #[command(subcommand)]
     Drill(DrillCommand),
-    /// Hosts: list, show, cordon, uncordon, drain
+    /// Hosts: list, show, cordon, uncordon, drain, revoke
     #[command(subcommand)]
     Host(HostCommand),
+    /// Who may do what: list, add, revoke
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Let a host or coordinator join: prints the command to run there
     Token {
         /// What may join
@@ -458,6 +462,48 @@ pub struct DrillArgs {
     pub undo_after: Span,
 }
 
+/// Who may do what.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Everybody with a certificate, by name
+    Ls,
+    /// Issue a certificate with its key, as a context file for that person
+    #[command(after_help = "\
+Examples:
+  muster operator add ada --role viewer --out ada.context.json
+
+The file holds the private key: hand it over safely. There: muster context import ada.context.json")]
+    Add {
+        /// The person
+        name: Name,
+        /// viewer looks; operator runs shipped drills and operates services; admin may do everything
+        #[arg(long, value_enum)]
+        role: OperatorRole,
+        /// Where the context file goes; it must not exist yet
+        #[arg(long, value_name = "FILE")]
+        out: std::path::PathBuf,
+    },
+    /// Take all keys of a person back: open connections end within 2 s
+    Revoke {
+        /// The person
+        name: Name,
+        /// Said in the audit log
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        why: String,
+    },
+}
+
+/// What a person may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OperatorRole {
+    /// Looks
+    Viewer,
+    /// Operates services
+    Operator,
+    /// Everything
+    Admin,
+}
+
 /// `host ...`
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
@@ -484,6 +530,16 @@ pub enum HostCommand {
         timeout: Span,
         #[command(flatten)]
         wait: WaitArgs,
+    },
+    /// Take its agent's key back: it is cut off within 2 s and cannot return with that key
+    ///
+    /// The host then counts as down; its containers run on until somebody stops them there.
+    Revoke {
+        /// Its name or id
+        host: Name,
+        /// Said in the audit log
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        why: String,
     },
     /// Place members on it again
     Uncordon {

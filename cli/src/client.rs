@@ -75,6 +75,12 @@ impl Client {
         Some(Caller { client: self.id.clone(), serial: self.serial.fetch_add(1, Ordering::Relaxed) + 1 })
     }
 
+    /// The context with everything that is in it now.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        lock(&self.context).clone()
+    }
+
     /// Milliseconds since 1970, by this machine's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {

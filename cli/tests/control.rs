@@ -321,6 +321,27 @@ async fn a_program_inside_a_member_prints_and_its_failure_is_ours() {
 }
 
 #[tokio::test]
+async fn operators_are_listed_and_a_key_is_taken_back_only_when_that_is_said() {
+    let world = World::new(1, 1).await;
+    let (exit, out, _) = world.run(&["operator", "ls"]).await;
+    assert_eq!(exit, Exit::Ok);
+    assert!(
+        out.contains("ada") && out.contains("good until 2100-01-01") && out.contains("revoked: stolen"),
+        "{out}"
+    );
+    let words = ["operator", "revoke", "ada", "--why", "left"];
+    assert_eq!(world.run(&words).await.0, Exit::Usage, "nobody can be asked");
+    let (exit, out, _) = world.run(&[&words[..], &["--yes"]].concat()).await;
+    assert_eq!((exit, out.as_str()), (Exit::Ok, "ada is revoked: 1 key\n"));
+    let (_, out, _) = world.run(&["operator", "revoke", "eve", "-y"]).await;
+    assert_eq!(out, "eve was revoked already\n");
+    assert_eq!(world.run(&["host", "revoke", "h1", "-y"]).await.1, "h1 is revoked: 1 key\n");
+    let there = world.file("there.json", "");
+    let (exit, _, err) = world.run(&["operator", "add", "bob", "--role", "viewer", "--out", &there]).await;
+    assert!(exit == Exit::Error && err.contains("is there already"), "{err}");
+}
+
+#[tokio::test]
 async fn json_has_the_keys_of_the_contract() {
     let world = World::new(1, 1).await;
     world.script().status = [status(0, HealthWord::Healthy, vec![])].into();

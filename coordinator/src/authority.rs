@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use muster_core::command::{Command, What};
+use muster_core::command::{Caller, Command, What};
 use muster_core::state::State;
 use muster_model::time::Timestamp;
-use muster_runtime::ca::{Ca, Issued};
+use muster_runtime::ca::{Ca, Issued, SERIAL_LEN};
 use muster_runtime::certificate::PeerCertificate;
 use muster_runtime::clock::SharedClock;
 use muster_runtime::identity::Identity;
@@ -107,6 +107,28 @@ impl Authority {
         let what = record(&issued.certificate);
         self.proposer.propose(&Command::from_actor(actor, None, what)).await?;
         Ok(issued)
+    }
+
+    /// Signs a certificate that is the same for all repetitions of a call: it has the call's own serial and, if `expires`
+    /// tells when the first one ends, the same life. Does not record it.
+    ///
+    /// # Errors
+    /// The request is unusable.
+    pub fn sign_for_call(
+        &self,
+        csr_pem: &str,
+        identity: &Identity,
+        actor: &str,
+        caller: &Caller,
+        expires: Option<Timestamp>,
+    ) -> Result<Issued> {
+        let known = self.derived(&["certificate", actor, &caller.client, &caller.serial.to_string()]);
+        let mut serial = [0; SERIAL_LEN];
+        serial.copy_from_slice(&known.expose()[..SERIAL_LEN]);
+        let life = certificate_life();
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = expires.map_or_else(|| self.clock.now_ms(), |end| end.0.saturating_sub(life_ms));
+        Ok(self.ca()?.issue_numbered(csr_pem, identity, life, now_ms, serial)?)
     }
 
     /// Bytes that only coordinators can compute, always the same for the same `parts`: a repeated call gets the same

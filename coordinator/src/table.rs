@@ -32,6 +32,8 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/Secrets", READERS),
     ("/muster.control.v1.Control/CreateToken", ADMINS),
     ("/muster.control.v1.Control/IssueOperator", ADMINS),
+    ("/muster.control.v1.Control/Operators", ADMINS),
+    ("/muster.control.v1.Control/Revoke", ADMINS),
     ("/muster.control.v1.Control/Explain", READERS),
     ("/muster.control.v1.Control/WhatIf", READERS),
     ("/muster.control.v1.Control/Audit", ADMINS),

@@ -6,13 +6,13 @@ use anyhow::Result;
 use muster_model::ids::Name;
 use muster_model::spec::Span;
 use muster_model::view::{HostView, MemberView, PlatformView, Scheduling};
-use muster_proto::control::SetSchedulingRequest;
+use muster_proto::control::{RevokeRequest, SetSchedulingRequest};
 
 use crate::app::App;
 use crate::args::HostCommand;
 use crate::ask::{Care, confirm};
 use crate::client::{Client, PATIENCE};
-use crate::commands::explain;
+use crate::commands::{explain, operator};
 use crate::exit::{Exit, Failure};
 use crate::output::{Tone, clean};
 use crate::pages;
@@ -28,6 +28,14 @@ pub async fn run(app: &App, command: HostCommand) -> Result<Exit> {
         HostCommand::Show { host } => show(app, &host).await,
         HostCommand::Cordon { host } => schedule(app, &host, Scheduling::Cordoned).await,
         HostCommand::Drain { host, timeout, wait } => drain(app, &host, timeout, wait.detach).await,
+        HostCommand::Revoke { host, why } => {
+            let question = format!(
+                "Revoke {host}? Its agent is cut off within 2 s and can come back only with a new key; the host counts as \
+                 down, and its containers run on there."
+            );
+            let request = RevokeRequest { host: host.to_string(), why, ..RevokeRequest::default() };
+            operator::revoke(app, &host, &question, request).await
+        }
         HostCommand::Uncordon { host } => schedule(app, &host, Scheduling::Open).await,
     }
 }

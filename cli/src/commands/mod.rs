@@ -12,6 +12,7 @@ mod host;
 mod init;
 mod logs;
 mod op;
+mod operator;
 mod plan;
 mod secret;
 mod service;
@@ -38,6 +39,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
+        Command::Operator(command) => operator::run(app, command).await,
         Command::Plan { file } => plan::run(app, &file).await,
         Command::Apply(args) => apply::run(app, &args).await,
         Command::Status { service, watch } => status::run(app, service.as_ref(), watch).await,

@@ -161,6 +161,8 @@ async fn start(tasks: &TaskGroup, ca: &Arc<Ca>, script: &Shared) -> String {
         ("/muster.control.v1.Control/Operations", operators),
         ("/muster.control.v1.Control/Conn", operators),
         ("/muster.control.v1.Control/CreateToken", operators),
+        ("/muster.control.v1.Control/Operators", operators),
+        ("/muster.control.v1.Control/Revoke", operators),
     ];
     let access = Access {
         table: AccessTable::new(&rows).unwrap(),
@@ -339,6 +341,18 @@ impl Control for Fake {
             expires_at_ms: 1_795_501_721_000,
             coordinators,
         }))
+    }
+
+    async fn operators(&self, _: Request<OperatorsRequest>) -> Answer<View> {
+        let json = r#"[{"name":"ada","role":"admin","key":"0011","serial":"40","expires":4102444800000,"revoked":null},
+            {"name":"eve","role":"viewer","key":"2233","serial":"41","expires":0,"revoked":"stolen"}]"#;
+        Ok(Response::new(View { json: json.into() }))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Answer<Revoked> {
+        let request = request.into_inner();
+        let serials = if request.operator == "eve" { vec![] } else { vec!["40".to_owned()] };
+        Ok(Response::new(Revoked { serials }))
     }
 
     async fn issue_operator(&self, _: Request<IssueOperatorRequest>) -> Answer<Issued> {

@@ -356,6 +356,23 @@ pub struct SecretView {
     pub rotation: String,
 }
 
+/// A key that an operator's certificate was issued for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// The operator.
+    pub name: String,
+    /// `admin`, `operator` or `viewer`.
+    pub role: String,
+    /// Beginning of the key's SHA-256, hex.
+    pub key: String,
+    /// Serial of the newest certificate of that key.
+    pub serial: String,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// Why the key was revoked, once it was.
+    pub revoked: Option<String>,
+}
+
 /// One entry of the audit chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditView {

@@ -24,6 +24,8 @@ pub const BACKDATED: Duration = Duration::from_secs(3600);
 const CA_LIFE: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// Largest signing request in bytes; ours have about 500.
 const CSR_MAX: usize = 4 * 1024;
+/// Bytes of a certificate's serial.
+pub const SERIAL_LEN: usize = 16;
 const CERT_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
 
@@ -77,7 +79,7 @@ impl Ca {
         params.distinguished_name = common_name(&format!("muster CA {platform}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(serial()?);
+        params.serial_number = Some(positive(random_serial()?));
         (params.not_before, params.not_after) = validity(now_ms, CA_LIFE)?;
         let pair = key.into_pair();
         let pem = params.self_signed(&pair)?.pem();
@@ -153,6 +155,22 @@ impl Ca {
         life: Duration,
         now_ms: u64,
     ) -> Result<Issued, CaError> {
+        self.issue_numbered(csr, identity, life, now_ms, random_serial()?)
+    }
+
+    /// The same with a serial of the caller's: who signs the same again, as of the same time, gets a certificate that
+    /// says the same. `serial` must be as good as random, and be used for one certificate only.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_numbered(
+        &self,
+        csr: &str,
+        identity: &Identity,
+        life: Duration,
+        now_ms: u64,
+        serial: [u8; SERIAL_LEN],
+    ) -> Result<Issued, CaError> {
         if csr.len() > CSR_MAX {
             return Err(CaError::Request(format!("longer than {CSR_MAX} bytes")));
         }
@@ -167,7 +185,7 @@ impl Ca {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages(identity.role);
-        params.serial_number = Some(serial()?);
+        params.serial_number = Some(positive(serial));
         params.use_authority_key_identifier_extension = true;
         (params.not_before, params.not_after) = validity(now_ms, life)?;
         let signed = params.signed_by(&request.public_key, &self.issuer)?;
@@ -213,12 +231,16 @@ fn validity(now_ms: u64, life: Duration) -> Result<(OffsetDateTime, OffsetDateTi
     Ok((before, after))
 }
 
-/// 127 random bits, positive, without leading zero, so that its text is the same however it is read.
-fn serial() -> Result<SerialNumber, CaError> {
-    let mut bytes = [0_u8; 16];
+fn random_serial() -> Result<[u8; SERIAL_LEN], CaError> {
+    let mut bytes = [0_u8; SERIAL_LEN];
     getrandom::fill(&mut bytes).map_err(|_| CaError::Signing(rcgen::Error::RingUnspecified))?;
+    Ok(bytes)
+}
+
+/// Positive and without leading zero, so that its text is the same however it is read.
+fn positive(mut bytes: [u8; SERIAL_LEN]) -> SerialNumber {
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
+    SerialNumber::from_slice(&bytes)
 }
 
 #[cfg(test)]
@@ -261,6 +283,18 @@ mod tests {
         serials.dedup();
         assert_eq!(serials.len(), 8);
         assert!(serials.iter().all(|serial| serial.len() == 32));
+    }
+
+    #[test]
+    fn the_same_serial_as_of_the_same_time_says_the_same() {
+        let ca = Ca::create(&name("shop"), NOW).unwrap();
+        let csr = NodeKey::generate().unwrap().csr(&name("x")).unwrap();
+        let life = Duration::from_secs(60);
+        let issue =
+            |now| ca.issue_numbered(&csr, &agent(), life, now, [0xff; SERIAL_LEN]).unwrap().certificate;
+        assert_eq!(issue(NOW), issue(NOW));
+        assert_eq!(issue(NOW).serial, format!("7f{}", "ff".repeat(SERIAL_LEN - 1)));
+        assert_ne!(issue(NOW), issue(NOW + 1_000));
     }
 
     #[test]

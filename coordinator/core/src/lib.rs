@@ -18,6 +18,7 @@ mod drill_report;
 pub mod dry_run;
 pub mod explain;
 pub mod facts;
+pub mod holders;
 pub mod kinds;
 pub mod liveness;
 pub mod observe;

@@ -187,7 +187,7 @@ pub fn no_host(
 /// The setting that says how many members there are.
 fn count_field(spec: &ServiceSpec) -> &'static str {
     let kind = crate::kinds::kind(spec.kind.as_str());
-    let scaled = kind.and_then(|kind| kind.scaled(spec, 1).ok());
+    let scaled = kind.and_then(|kind| kind.scaled(spec, 3).ok());
     match scaled {
         Some((field, _)) => field,
         None if spec.settings.contains_key("hosts") => "hosts",

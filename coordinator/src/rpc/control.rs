@@ -11,7 +11,7 @@ use bytes::Bytes;
 use muster_core::command::Caller;
 use muster_core::state::State;
 use muster_core::view::{self, Local};
-use muster_core::{dry_run, explain, secrets, view as views, what_if};
+use muster_core::{dry_run, explain, holders, secrets, view as views, what_if};
 use muster_model::ids::{Name, OperationId};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::Timestamp;
@@ -270,6 +270,15 @@ impl Control for Controls {
     ) -> Result<Response<pb::Token>, Status> {
         let actor = actor(&request)?;
         self.token(actor, request.into_inner()).await
+    }
+
+    async fn operators(&self, _: Request<pb::OperatorsRequest>) -> Result<Response<pb::View>, Status> {
+        Ok(view(&holders::operators(&*self.read().await?)))
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::Revoked>, Status> {
+        let (actor, caller) = (actor(&request)?, access::identity(&request)?.clone());
+        self.take_back(actor, &caller, request.into_inner()).await
     }
 
     async fn issue_operator(

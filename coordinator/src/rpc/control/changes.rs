@@ -3,26 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::command::{Command, Reply, Verb, What};
+use muster_core::command::{Caller, Command, Reply, Verb, What};
 use muster_core::drill::{DrillSpec, refusal as drill_refusal};
 use muster_core::facts::kind_of as kind_of_service;
+use muster_core::holders;
 use muster_core::reconcile::replace_refusal;
 use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
 use muster_model::ids::{LogIndex, Name, OperationId};
 use muster_model::spec::PlatformSpec;
+use muster_model::time::Timestamp;
 use muster_model::view::{ConnView, Scheduling};
 use muster_proto::control as pb;
+use muster_runtime::ca::Issued;
 use muster_runtime::identity::{Identity, Role};
 use muster_runtime::token::{JoinToken, TokenKind};
 use tonic::{Response, Status};
 
 use super::{Controls, caller, name, view};
+use crate::authority::record;
 use crate::{group, status};
 
 /// Life of a join token unless told otherwise.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Longest reason of a revocation, in characters.
+const WHY_MAX: usize = 200;
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -312,6 +318,73 @@ impl Controls {
         }))
     }
 
+    /// Revokes every key of a host's agent or of an operator. To say it again changes nothing.
+    pub(super) async fn take_back(
+        &self,
+        actor: String,
+        caller: &Identity,
+        request: pb::RevokeRequest,
+    ) -> Result<Response<pb::Revoked>, Status> {
+        if request.why.chars().count() > WHY_MAX {
+            return Err(Status::invalid_argument(format!("why: at most {WHY_MAX} characters")));
+        }
+        let state = self.read().await?;
+        let keys = match (request.host.as_str(), request.operator.as_str()) {
+            (host, "") if !host.is_empty() => {
+                let host = name("host", host)?;
+                let known = state.host_named(&host).and_then(|(id, _)| holders::of_host(&state, id));
+                known.ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?
+            }
+            ("", operator) if !operator.is_empty() => {
+                let operator = name("operator", operator)?;
+                if operator == caller.id {
+                    return Err(Status::failed_precondition(
+                        "nobody revokes himself: ask another admin, or root on a coordinator: `muster-coordinator admin \
+                         revoke`",
+                    ));
+                }
+                let known = holders::of_operator(&state, &operator);
+                known.ok_or_else(|| Status::not_found(format!("there is no operator `{operator}`")))?
+            }
+            _ => return Err(Status::invalid_argument("say one of `host` and `operator`")),
+        };
+        let why = if request.why.is_empty() { "no reason was given".to_owned() } else { request.why };
+        for serial in &keys {
+            let what = What::RevokeCertificate { serial: serial.clone(), why: why.clone() };
+            self.propose(actor.clone(), None, what).await?;
+        }
+        Ok(Response::new(pb::Revoked { serials: keys }))
+    }
+
+    /// A repeated call gets the certificate that the first one made, and none is recorded for it.
+    async fn issue_once(
+        &self,
+        csr: &str,
+        identity: &Identity,
+        actor: &str,
+        from: Caller,
+        state: &State,
+    ) -> Result<Issued, Status> {
+        let sign = |expires: Option<Timestamp>| {
+            let signed = self.parts.authority.sign_for_call(csr, identity, actor, &from, expires);
+            signed.map_err(|error| status::internal(&error))
+        };
+        let fresh = sign(None)?.certificate;
+        if !state.certificates.contains_key(&fresh.serial) {
+            let call = pb::Caller { client: from.client.clone(), serial: from.serial };
+            self.propose(actor.to_owned(), Some(call), record(&fresh)).await?;
+        }
+        let state = self.read().await?;
+        let row = state.certificates.get(&fresh.serial);
+        let row = row.ok_or_else(|| Status::failed_precondition("this call was something else before"))?;
+        if row.key_digest != fresh.key.to_string() || row.subject != identity.uri() {
+            return Err(Status::failed_precondition(
+                "this call was made before, for another key or somebody else: make a new one",
+            ));
+        }
+        sign(Some(row.expires))
+    }
+
     pub(super) async fn issue(
         &self,
         actor: String,
@@ -329,8 +402,13 @@ impl Controls {
         let platform =
             state.platform.as_ref().ok_or_else(|| Status::unavailable("the platform is not ready"))?;
         let identity = Identity { platform: platform.name.clone(), role, id: who.clone(), name: who };
-        let issued = self.parts.authority.issue(&request.csr_pem, &identity, &actor).await;
-        let issued = issued.map_err(|error| status::internal(&error))?;
+        let issued = match caller(request.caller) {
+            Some(from) => self.issue_once(&request.csr_pem, &identity, &actor, from, &state).await?,
+            None => {
+                let issued = self.parts.authority.issue(&request.csr_pem, &identity, &actor).await;
+                issued.map_err(|error| status::internal(&error))?
+            }
+        };
         Ok(Response::new(pb::Issued {
             certificate_pem: issued.pem,
             ca_pem: self.parts.authority.ca_pem().to_owned(),
