@@ -356,7 +356,7 @@ pub enum ServiceCommand {
     #[command(after_help = "\
 Examples:
   muster service replace pg-main/2                  its data is copied anew; the old data is set aside
-  muster service replace files/1 --confirm-lost     its host never comes back, and its data with it")]
+  muster service replace bus/1 --confirm-lost       its host never comes back, and its data with it")]
     Replace {
         /// The slot
         #[arg(value_name = "SERVICE/SLOT")]
@@ -418,7 +418,7 @@ pub struct WaitArgs {
 #[derive(Debug, Clone, Copy, Args)]
 #[group(required = true, multiple = false)]
 pub struct DataArgs {
-    /// Set the data aside; it can be brought back
+    /// Set the data aside on its hosts
     #[arg(long)]
     pub keep_data: bool,
     /// Delete the data for good
@@ -436,8 +436,8 @@ Examples:
   muster drill run kill-host.yaml --fault-command 'hcloud server poweroff {host}' \\
                                   --undo-command 'hcloud server poweron {host}'
 
-A drill that cuts a host's power waits until you have done so: --fault-command does it, and {host} becomes the
-host's name. --undo-command gives the power back after --undo-after, and in any case at the end, also on ctrl-c.")]
+Without --fault-command the host's own agent isolates it and stops its members. With it the drill waits while your
+command cuts the power; {host} becomes the host's name. --undo-command gives the power back after --undo-after, and in any case at the end, also on ctrl-c.")]
     Run(DrillArgs),
     /// Drills so far
     Ls,

@@ -107,8 +107,9 @@ async fn set(client: &Client, name: &Name, word: &str) -> Result<u64> {
 
 /// Lets the coordinators empty it, and says what stays and why.
 async fn drain(app: &App, name: &Name, timeout: Span, detach: bool) -> Result<Exit> {
-    let question =
-        format!("Empty {name}? Its members are replaced on other hosts; writes stop when a lead moves.");
+    let question = format!(
+        "Empty {name}? Its members are replaced on other hosts; writes stop for a moment when a leading role moves."
+    );
     confirm(
         &app.console,
         app.globals.yes,

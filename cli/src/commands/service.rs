@@ -102,7 +102,7 @@ async fn scale(app: &App, service: &Name, members: u32, detach: bool) -> Result<
     } else {
         let file = clean(&started.advice);
         app.console.say(format!(
-            "{service} has {members} now. In your file: {file}, or the next apply takes it back."
+            "{service} has {members} members now. In your file: {file}, or the next apply takes it back."
         ))?;
     }
     Ok(Exit::Ok)

@@ -250,8 +250,10 @@ fn notices(state: &State, local: &Local) -> Vec<String> {
         0 | 3.. if voters % 2 == 1 || voters == 0 => {}
         1 if state.hosts.len() <= 1 => {}
         1 => notices.push("one coordinator only: join two more, so that one may be lost".to_owned()),
-        _ => notices
-            .push(format!("{voters} coordinators survive no more losses than {}: make them odd", voters - 1)),
+        _ => notices.push(format!(
+            "{voters} coordinators survive as many losses as {} do: an odd number is better",
+            voters - 1
+        )),
     }
     notices
 }

@@ -139,7 +139,7 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
         return Err(Wait(why));
     }
     if service.slots > 1 && leader(service).is_some_and(|leader| leader.member == member) {
-        return Err(Wait("it leads: `muster service switchover` first".to_owned()));
+        return Err(Wait(format!("it leads: `muster service switchover {}` first", service.name)));
     }
     parts::others_ready(service, member)?;
     let protected = |m: &MemberFacts| parts::has_role(m, SYNC_STANDBY);
