@@ -111,7 +111,9 @@ fn surplus_leads(state: &State, name: &Name, service: &Service, now: Timestamp) 
     if !kind.leads(&facts, slot) {
         return None;
     }
-    let stays = layout_of(name, service)?.indexes();
+    // With several leaders, another slot's rise takes nothing away from this one: only its own heir does.
+    let several = facts.members.iter().filter(|m| kind.leads(&facts, m.slot)).count() > 1;
+    let stays = if several { Vec::new() } else { layout_of(name, service)?.indexes() };
     let heir = kind
         .heir(&facts, slot)
         .into_iter()

@@ -171,6 +171,10 @@ pub fn may_retire(service: &ServiceFacts<'_>, settings: &Settings, member: Membe
             let what = if settings.mode == Mode::Cluster { "has hash slots" } else { "leads" };
             Err(Wait(format!("{}/{} {what}", service.name, row.slot)))
         }
+        // The whole shard goes: until its hash slots have moved, its replica is their only other copy.
+        Some(row) if settings.mode == Mode::Cluster && leaves_with_slots(service, settings, row.slot) => {
+            Err(Wait(format!("shard {} has hash slots", cluster::shard_of(row.slot))))
+        }
         // Others that leave with it keep nobody waiting.
         _ => match service.members.iter().find(|other| {
             let stays = match settings.mode {
@@ -183,6 +187,11 @@ pub fn may_retire(service: &ServiceFacts<'_>, settings: &Settings, member: Membe
             None => Ok(()),
         },
     }
+}
+
+fn leaves_with_slots(service: &ServiceFacts<'_>, settings: &Settings, slot: u32) -> bool {
+    let shard = cluster::shard_of(slot);
+    shard > settings.shards && nodes(service).iter().any(|node| node.shard() == shard && node.leads())
 }
 
 /// A new member copies the master of its shard; the others forget the old one.

@@ -480,3 +480,16 @@ fn a_new_shard_gets_hash_slots_and_one_that_goes_gives_them_away() {
     let away = script(members, CLUSTER).unwrap();
     assert!(away.contains(&format!("--cluster-weight {}=0", id(41))), "{away}");
 }
+
+#[test]
+fn a_replica_of_a_shard_that_goes_stays_until_the_hash_slots_are_gone() {
+    let mut members = whole();
+    members.extend([node(41, 4, Ok(4_095)), node(42, 1, Err(41))]);
+    let may = |members: &[MemberFacts], member: u64| {
+        judge(members.to_vec(), quietly, |facts| Redis.may_retire(facts, MemberId(member)))
+    };
+    assert!(may(&members, 42).unwrap_err().0.contains("shard 4 has hash slots"));
+    assert!(may(&members, 41).is_err());
+    members[6].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "0".to_owned());
+    assert!(may(&members, 42).is_ok() && may(&members, 41).is_ok());
+}
