@@ -122,7 +122,7 @@ fn play(world: &mut World, seed: u64) -> Result<u64, String> {
         doubled: world.rng.below(200),
         delay: world.rng.between(50, 1_000),
     };
-    let may_ruin = seed.is_multiple_of(5);
+    let may_ruin = seed.is_multiple_of(10);
     let mut version = 0;
     let end = world.now + FAULTS;
     while world.now < end {
@@ -171,7 +171,7 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     let row = world.state.members.get(&member).filter(|row| row.has_data);
     let service = row.map(|row| row.slot.service.clone());
     let spare = service.as_ref().is_some_and(|service| world.engines.spares(service, member));
-    let ruin = may_ruin && untouched && spare && world.rng.chance(500);
+    let ruin = may_ruin && untouched && spare && world.rng.chance(300);
     let host = &mut world.hosts[at];
     if let Some(container) = host.containers.get_mut(&member).filter(|c| c.seen.running()) {
         container.seen.state = muster_agent::seen::SeenState::Stopped { code: 137 };

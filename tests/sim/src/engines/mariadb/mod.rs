@@ -75,9 +75,13 @@ impl Galera {
             moment.hosts.iter().any(|host| host.volumes.get(id).is_some_and(|volume| volume.data))
         };
         self.disks.retain(|id, _| has_data(id));
-        self.processes.retain(|id, process| {
-            running.iter().any(|(member, at)| member == id && *at == process.host && !process.over)
-        });
+        let leaving: Vec<MemberId> =
+            self.processes.iter().filter(|(_, process)| process.leaving).map(|(id, _)| *id).collect();
+        for member in leaving {
+            self.leave(member, &running);
+            self.processes.remove(&member);
+        }
+        self.processes.retain(|id, process| running.contains(&(*id, process.host)));
         for (member, at) in &running {
             if !self.processes.contains_key(member) {
                 self.begin(moment, *member, *at);
@@ -120,7 +124,6 @@ impl Galera {
             looked: false,
             beaten: None,
             leaving: false,
-            over: false,
         };
         self.processes.insert(member, process);
     }
@@ -220,13 +223,25 @@ impl Galera {
         }
     }
 
-    /// A process that is told to stop hands the writing over and leaves its view.
+    /// A process is told to stop.
     pub fn stop(&mut self, member: MemberId) {
+        if let Some(process) = self.processes.get_mut(&member) {
+            process.leaving = true;
+        }
+    }
+
+    /// One that was told to stop hands the writing over and leaves its view; without the others' answer it is only gone.
+    fn leave(&mut self, member: MemberId, running: &[(MemberId, usize)]) {
         let Some(process) = self.processes.get_mut(&member) else { return };
-        process.over = true;
-        process.leaving = true;
         let Some(id) = process.view.take() else { return };
         let Some(mut view) = self.views.get(&id).cloned() else { return };
+        let alive = |other: &MemberId| {
+            let process = self.processes.get(other);
+            process.is_some_and(|p| running.contains(&(*other, p.host)) && p.view == Some(id))
+        };
+        if view.members.iter().any(|other| *other != member && !alive(other)) {
+            return;
+        }
         let heir = self.processes.iter().find(|(other, process)| {
             **other != member
                 && process.view == Some(id)

@@ -53,9 +53,8 @@ pub struct Process {
     pub looked: bool,
     /// When a write got through, while clients write here.
     pub beaten: Option<u64>,
-    pub leaving: bool,
     /// It was told to stop.
-    pub over: bool,
+    pub leaving: bool,
 }
 
 /// Of `member.json`: whether there is a cluster, and the addresses of its members.

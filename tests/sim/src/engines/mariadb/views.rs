@@ -15,7 +15,7 @@ pub type Group = BTreeSet<MemberId>;
 impl Galera {
     /// Processes that speak to each other: one of two knows the other's address.
     pub(super) fn groups(&self, moment: &Moment<'_>) -> Vec<Group> {
-        let speaks = self.processes.iter().filter(|(_, process)| process.stage.speaks() && !process.over);
+        let speaks = self.processes.iter().filter(|(_, process)| process.stage.speaks());
         let mut left: BTreeMap<MemberId, _> =
             speaks.collect::<Vec<_>>().into_iter().map(|(id, p)| (*id, p)).collect();
         let mut groups = Vec::new();
