@@ -270,17 +270,16 @@ pub fn others_ready(
 }
 
 /// Whether to re-create a member that does not serve takes nothing away: it does not run at all, or everybody else serves,
-/// or nobody does although no host is missing. A member that waits for others (an election, a view without a lost host, a
-/// copy that it gives or takes) runs, does not serve, and is needed.
+/// or no host is missing: several members may have got an image that does not work. A member that waits for a lost host (an
+/// election, a view without it) runs, does not serve, and is needed.
 pub fn is_broken(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
     let stopped = member.seen.as_ref().is_some_and(|seen| !seen.running);
     member.host_up && !is_ready(member) && (stopped || others_tell(service, member.member))
 }
 
-/// What the others say of a member that runs and does not serve: that it is the only one, or that none does with all hosts up.
+/// What the others say of a member that runs and does not serve: that it is the only one, or that it waits for no lost host.
 pub fn others_tell(service: &ServiceFacts<'_>, member: muster_model::ids::MemberId) -> bool {
-    let nobody = || service.members.iter().all(|other| other.host_up && !is_ready(other));
-    others_ready(service, member).is_ok() || nobody()
+    others_ready(service, member).is_ok() || service.members.iter().all(|other| other.host_up)
 }
 
 /// Every slot is filled, and every member serves and has everything acknowledged; otherwise the first reason why not.

@@ -172,6 +172,10 @@ pub fn candidate<'a>(service: &'a ServiceFacts<'_>, to: Option<u32>) -> Result<&
 
 /// Members that do not serve, then those that clients do not write to, the writer last.
 pub fn next_update(service: &ServiceFacts<'_>) -> UpdateStep {
+    // The giver of a copy runs and does not serve either.
+    if let Some(giver) = service.members.iter().find(|member| parts::has_role(member, DONOR)) {
+        return UpdateStep::Wait(format!("{}/{} gives a copy", service.name, giver.slot));
+    }
     parts::one_at_a_time(service, |member| may_stop(service, member))
 }
 
