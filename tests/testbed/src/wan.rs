@@ -138,7 +138,7 @@ impl<'a> Wan<'a> {
             return Ok(Vec::new());
         }
         let mut command = self.enter();
-        let listed = checked(command.args(["nft", "list", "table", "inet", &self.config.prefix]), "", STEP)?;
+        let listed = checked(command.args(["nft", "list", "table", "inet", TABLE]), "", STEP)?;
         let mut set = "";
         let mut faults = Vec::new();
         for line in listed.lines().map(str::trim) {

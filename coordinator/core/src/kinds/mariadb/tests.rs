@@ -207,6 +207,19 @@ fn a_writer_that_waits_for_a_lost_host_is_not_re_created() {
 }
 
 #[test]
+fn two_members_with_an_image_that_does_not_work_do_not_wait_for_each_other() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", "leader"]);
+    for index in [0, 1] {
+        facts.members[index].current = false;
+        facts.members[index].seen.as_mut().unwrap().ready = false;
+    }
+    assert_eq!(Mariadb.next_update(&facts), UpdateStep::Recreate(MemberId(1)));
+    facts.members[2].seen.as_mut().unwrap().role = Some("donor".to_owned());
+    assert!(matches!(Mariadb.next_update(&facts), UpdateStep::Wait(_)), "one of them is given a copy");
+}
+
+#[test]
 fn an_update_takes_the_writer_last() {
     let (service, spec) = (name("orders"), spec(HA));
     let mut facts = cluster(&service, &spec, ["replica", "leader", "replica"]);

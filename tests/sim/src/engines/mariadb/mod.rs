@@ -32,6 +32,8 @@ struct Disk {
     at: Option<Row>,
     /// The last view, as long as it was not left politely: its number and its members.
     view: Option<(u64, BTreeSet<MemberId>)>,
+    /// It was taking what it missed when it was there last: it may be behind the rows of its last view.
+    joining: bool,
     /// It left last of all, politely.
     last_to_stop: bool,
     /// The next start may begin the cluster anew from here.
@@ -105,6 +107,9 @@ impl Galera {
         let makes = disk.is_none() && (form || !cluster);
         if let Some(disk) = disk {
             disk.last_to_stop = false;
+            if disk.joining {
+                disk.view = None;
+            }
         }
         let stage = match () {
             () if makes => Stage::Making { until: moment.now + MAKING },

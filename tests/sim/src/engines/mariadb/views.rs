@@ -52,6 +52,7 @@ impl Galera {
             }
             if let Some(disk) = self.disks.get_mut(member) {
                 disk.at = Some(at);
+                disk.joining = false;
             }
         }
         self.renew(members, at)
@@ -176,6 +177,7 @@ impl Galera {
             // A whole copy takes the place of what was there.
             disk.at = None;
         }
+        disk.joining = true;
         process.stage = Stage::Joining { until: moment.now + span, whole: !part };
         process.looked |= part;
         let volume = moment.hosts[host].volumes.entry(member).or_default();
@@ -194,6 +196,7 @@ impl Galera {
             process.at = Some(view.at);
             if let Some(disk) = self.disks.get_mut(member) {
                 disk.at = Some(view.at);
+                disk.joining = false;
             }
         }
     }
