@@ -272,7 +272,7 @@ pub fn steer(
             // The kind judges afresh: old answers may be what it stopped for. What an operator said stays said.
             let mut answers = operation.procedure.take().map(|progress| progress.answers).unwrap_or_default();
             answers.retain(|(label, _)| label == OPERATORS_WORD);
-            answers.truncate(WORDS_MAX);
+            answers.drain(..answers.len().saturating_sub(WORDS_MAX - 1));
             answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: asked.reason }));
             let procedure = matches!(operation.step, Step::Procedure { .. });
             operation.procedure = procedure.then(|| Box::new(ProcedureProgress { asked: None, answers }));

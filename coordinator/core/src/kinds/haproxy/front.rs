@@ -2,6 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use muster_model::ids::Name;
+use muster_model::spec::ServiceSpec;
+use serde_json::json;
+
+use crate::kinds::{Child, ChildOrder, parts};
+
 /// Everything that the proxies of one service serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Front {
@@ -11,6 +17,22 @@ pub struct Front {
     pub vital: Option<Vital>,
     /// Listeners may hold requests, by [`hold`].
     pub holds: bool,
+}
+
+/// The proxies of a service, as its child: where it may be placed they may be too.
+pub fn child(owner: &ServiceSpec, network: &Name, replicas: u32, image: &str) -> Child {
+    let own = json!({ "network": network, "replicas": replicas, "image": image });
+    let spec = ServiceSpec {
+        kind: parts::known_name("haproxy"),
+        place: owner.place.clone(),
+        survive: None,
+        resources: Default::default(),
+        update: owner.update.clone(),
+        replace_after: None,
+        renamed_from: None,
+        settings: own.as_object().cloned().unwrap_or_default(),
+    };
+    Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }
 }
 
 /// The line by which a listener holds requests that fulfil `condition` while it has fewer than `need` servers; they go on as

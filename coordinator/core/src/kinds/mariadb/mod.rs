@@ -15,15 +15,15 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Ask, Guard, Predicate, Probe, Rendered, Task, TaskKind};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use self::settings::{Mode, Settings};
 use super::describe::describe;
-use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::{self, Rotation};
 use super::{
-    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
-    RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
+    Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
+    SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 use crate::command::TaskDraft;
 
@@ -58,22 +58,7 @@ impl Kind for Mariadb {
         if settings.mode == Mode::Single {
             return Vec::new();
         }
-        let own = [
-            ("network", json!(settings.network)),
-            ("replicas", json!(PROXIES)),
-            ("image", json!(settings.proxy_image)),
-        ];
-        let spec = ServiceSpec {
-            kind: parts::known_name("haproxy"),
-            place: spec.place.clone(),
-            survive: None,
-            resources: Default::default(),
-            update: spec.update.clone(),
-            replace_after: None,
-            renamed_from: None,
-            settings: own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
-        };
-        vec![Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }]
+        vec![front::child(spec, &settings.network, PROXIES, &settings.proxy_image)]
     }
 
     fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {

@@ -1,14 +1,12 @@
 //! What the proxies in front of a replicated service serve: the master, and any member that has its data. Decides nothing.
 
-use serde_json::{Map, json};
-
 use muster_model::ids::Name;
 use muster_model::spec::ServiceSpec;
 
 use super::settings::{Mode, Settings};
 use super::{PORT, render};
-use crate::kinds::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
-use crate::kinds::{Child, ChildOrder, Peer, parts};
+use crate::kinds::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use crate::kinds::{Child, Peer, parts};
 
 /// The proxies' way to any member that has the master's data.
 pub const READ_PORT: u16 = 6_380;
@@ -16,23 +14,8 @@ const PROXIES: u32 = 2;
 
 /// The proxies, where the platform says who leads.
 pub fn child(owner: &ServiceSpec, settings: &Settings) -> Option<Child> {
-    let own = [
-        ("network", json!(settings.network)),
-        ("replicas", json!(PROXIES)),
-        ("image", json!(settings.proxy_image)),
-    ];
-    let spec = ServiceSpec {
-        kind: parts::known_name("haproxy"),
-        place: owner.place.clone(),
-        survive: None,
-        resources: Default::default(),
-        update: owner.update.clone(),
-        replace_after: None,
-        renamed_from: None,
-        settings: own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
-    };
-    let child = Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner };
-    (settings.mode == Mode::Replicated).then_some(child)
+    let child = || front::child(owner, &settings.network, PROXIES, &settings.proxy_image);
+    (settings.mode == Mode::Replicated).then(child)
 }
 
 pub fn front(name: &Name, settings: &Settings, members: &[Peer]) -> Front {

@@ -18,15 +18,15 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Rendered, hash_of};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::settings::{Mode, Settings};
 use super::describe::describe;
-use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital, hold};
+use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital, hold};
 use super::rotate::Rotation;
 use super::{
-    Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
-    RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
+    Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
+    SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
 };
 use crate::command::TaskDraft;
 
@@ -75,22 +75,7 @@ impl Kind for S3 {
         if settings.mode == Mode::Single {
             return Vec::new();
         }
-        let own = json!({
-            "network": settings.network,
-            "replicas": settings.proxies,
-            "image": settings.proxy_image,
-        });
-        let spec = ServiceSpec {
-            kind: parts::known_name("haproxy"),
-            place: spec.place.clone(),
-            survive: None,
-            resources: Default::default(),
-            update: spec.update.clone(),
-            replace_after: None,
-            renamed_from: None,
-            settings: own.as_object().cloned().unwrap_or_default(),
-        };
-        vec![Child { role: parts::known_name("proxy"), spec, order: ChildOrder::AfterOwner }]
+        vec![front::child(spec, &settings.network, settings.proxies, &settings.proxy_image)]
     }
 
     fn schema(&self) -> Option<Value> {
