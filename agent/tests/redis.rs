@@ -103,7 +103,7 @@ struct World {
 
 fn peer(slot: u32, member: u64, last: u8, host: u32) -> Peer {
     let addresses = BTreeMap::from([(name("dbnet"), Ipv4Addr::new(127, 77, 0, last))]);
-    Peer { slot, member: MemberId(member), host: name(&format!("host-{host}")), addresses }
+    Peer { slot, member: MemberId(member), host: name(&format!("host-{host}")), addresses, tls: false }
 }
 
 impl World {

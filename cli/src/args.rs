@@ -27,6 +27,7 @@ Look
   events       What happened
   op           Operations: list, watch, continue, cancel
   conn         Connection strings of a service
+  ca           The certificate by which clients recognise services
   explain      Why a service or a host is as it is
   whatif       What the loss of a host would do now
   audit        Who did what
@@ -161,7 +162,12 @@ log: keep secrets out of arguments.")]
         /// Connect as this user of the service
         #[arg(long)]
         user: Option<String>,
+        /// Where the client keeps the platform's CA certificate (see `muster ca`) [default: beside the context]
+        #[arg(long, value_name = "FILE")]
+        ca: Option<String>,
     },
+    /// The certificate by which clients recognise services of this platform
+    Ca,
     /// Passwords: list them, never their values; give a service new ones
     #[command(subcommand)]
     Secret(SecretCommand),

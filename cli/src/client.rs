@@ -21,6 +21,7 @@ use muster_runtime::dial::{self, Endpoints};
 use muster_runtime::keys::NodeKey;
 use muster_runtime::rpc;
 use muster_runtime::secret::Secret;
+use muster_runtime::state_dir::write_atomic;
 use muster_runtime::tls::{Credentials, Tls};
 use serde::de::DeserializeOwned;
 use tonic::transport::Channel;
@@ -73,6 +74,20 @@ impl Client {
     #[must_use]
     pub fn caller(&self) -> Option<Caller> {
         Some(Caller { client: self.id.clone(), serial: self.serial.fetch_add(1, Ordering::Relaxed) + 1 })
+    }
+
+    /// A file with the CA's certificate, beside the context: written where it is missing or another one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn ca_file(&self) -> Result<PathBuf> {
+        let path = std::path::absolute(self.path.with_extension("ca.pem"))?;
+        let pem = self.context().ca_pem;
+        if std::fs::read(&path).ok().as_deref() != Some(pem.as_bytes()) {
+            let failed = || "`--ca FILE` names a file that you keep yourself, from `muster ca`";
+            write_atomic(&path, pem.as_bytes(), 0o644).with_context(failed)?;
+        }
+        Ok(path)
     }
 
     /// The context with everything that is in it now.

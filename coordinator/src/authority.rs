@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use muster_core::certificates::CertificateNeed;
 use muster_core::command::{Caller, Command, What};
-use muster_core::state::State;
+use muster_core::kinds::CA_SECRET;
+use muster_core::state::{CertificateNote, State};
 use muster_model::time::Timestamp;
 use muster_runtime::ca::{Ca, Issued, SERIAL_LEN};
 use muster_runtime::certificate::PeerCertificate;
@@ -62,11 +64,14 @@ impl Authority {
         self.seal.secret()
     }
 
-    /// Opens one secret.
+    /// Opens one secret; the CA's certificate is known by a name like theirs.
     ///
     /// # Errors
     /// It does not exist, or was sealed with another key.
     pub fn open(&self, state: &State, name: &str) -> Result<Secret<Vec<u8>>> {
+        if name == CA_SECRET {
+            return Ok(Secret::new(self.ca_pem.as_bytes().to_vec()));
+        }
         let row = state.secrets.get(name).with_context(|| format!("there is no secret {name}"))?;
         let sealed = STANDARD.decode(&row.sealed).context("a sealed secret is not base64")?;
         Ok(self.seal.open(&sealed, bound_to(name))?)
@@ -78,7 +83,24 @@ impl Authority {
     /// Sealing failed.
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<What> {
         let sealed = STANDARD.encode(self.seal.seal(plain, bound_to(name))?);
-        Ok(What::PutSecret { name: name.to_owned(), sealed, replaces: 0 })
+        Ok(What::PutSecret { name: name.to_owned(), sealed, replaces: 0, certificate: None })
+    }
+
+    /// The command that stores a new key and a certificate for it.
+    ///
+    /// # Errors
+    /// The CA cannot be opened, or nothing can be signed or sealed.
+    pub fn make_certificate(&self, need: &CertificateNeed) -> Result<What> {
+        let (life, now) = (certificate_life(), self.clock.now_ms());
+        let made = self.ca()?.issue_service(&need.service, &need.names, life, now)?;
+        let sealed = STANDARD.encode(self.seal.seal(made.pem.expose().as_bytes(), bound_to(&need.secret))?);
+        let note = CertificateNote {
+            names: need.names.clone(),
+            renew: Timestamp(made.renew),
+            expires: Timestamp(made.expires),
+        };
+        let (name, replaces) = (need.secret.clone(), need.replaces);
+        Ok(What::PutSecret { name, sealed, replaces, certificate: Some(note) })
     }
 
     /// The command that stores a new random password. Letters and digits only: it fits into URLs and quoted files.

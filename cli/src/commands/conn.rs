@@ -12,9 +12,28 @@ use crate::client::{PATIENCE, decode};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, Tone};
 
-pub async fn run(app: &App, service: &Name, user: Option<String>) -> Result<Exit> {
-    let request = ConnRequest { service: service.to_string(), user: user.unwrap_or_default() };
-    let view = app.client()?.call(PATIENCE, async |mut control| control.conn(request.clone()).await).await?;
+/// A path as it may stand in a URL.
+fn in_url(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let byte = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    path.bytes().map(byte).collect()
+}
+
+/// Prints the CA's certificate.
+pub fn ca(app: &App) -> Result<Exit> {
+    app.console.say(app.client()?.context().ca_pem.trim_end())?;
+    Ok(Exit::Ok)
+}
+
+pub async fn run(app: &App, service: &Name, user: Option<String>, ca: Option<String>) -> Result<Exit> {
+    let client = app.client()?;
+    let ca = match ca {
+        Some(path) => path,
+        None => client.ca_file()?.display().to_string(),
+    };
+    let (service_name, user) = (service.to_string(), user.unwrap_or_default());
+    let request = ConnRequest { service: service_name, user, ca: in_url(&ca) };
+    let view = client.call(PATIENCE, async |mut control| control.conn(request.clone()).await).await?;
     let found: Vec<ConnView> = decode(&view)?;
     if app.console.is_json() {
         let mut by_role: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! The platform's own certificate authority: what it signs, for whom, for how long. It asks nobody who may join.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +61,16 @@ pub struct Issued {
     pub pem: String,
     /// What it says; its serial belongs into the replicated state.
     pub certificate: PeerCertificate,
+}
+
+/// What a service shows to its clients: a private key and its certificate.
+pub struct ServiceCertificate {
+    /// The key as PKCS#8 PEM and, after it, the certificate as PEM.
+    pub pem: Secret<String>,
+    /// When to make the next one, unix milliseconds.
+    pub renew: u64,
+    /// Until when it is good, unix milliseconds.
+    pub expires: u64,
 }
 
 /// The CA: its certificate is public, its key is the platform's crown jewel.
@@ -193,6 +205,44 @@ impl Ca {
     }
 }
 
+impl Ca {
+    /// Makes a key, and signs a certificate by which clients recognise a service under these names and addresses. It is no
+    /// identity on the platform: it names nobody's role, and serves servers only.
+    ///
+    /// # Errors
+    /// One of the names is none, or the system has no randomness.
+    pub fn issue_service(
+        &self,
+        service: &Name,
+        names: &BTreeSet<String>,
+        life: Duration,
+        now_ms: u64,
+    ) -> Result<ServiceCertificate, CaError> {
+        let key = NodeKey::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(service.as_str());
+        let san = |name: &String| match name.parse::<IpAddr>() {
+            Ok(address) => Ok(SanType::IpAddress(address)),
+            Err(_) => name.as_str().try_into().map(SanType::DnsName),
+        };
+        params.subject_alt_names = names.iter().map(san).collect::<Result<_, _>>()?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.serial_number = Some(positive(random_serial()?));
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = validity(now_ms, life)?;
+        let key_pem = key.pem();
+        let signed = params.signed_by(&key.into_pair(), &self.issuer)?;
+        let life_ms = u64::try_from(life.as_millis()).map_err(|_| CaError::Time)?;
+        Ok(ServiceCertificate {
+            pem: Secret::new([key_pem.expose().as_str(), signed.pem().as_str()].concat()),
+            renew: now_ms.saturating_add(life_ms / 3),
+            expires: now_ms.saturating_add(life_ms),
+        })
+    }
+}
+
 /// Digest of the key that a signing request (PEM) is for. Proves nothing: the signature is checked when it is issued.
 ///
 /// # Errors
@@ -271,6 +321,28 @@ mod tests {
         assert_eq!(cert.renew_at_ms(), NOW + 3000);
         assert!(!cert.expired(NOW + 9_999) && cert.expired(NOW + 10_000));
         assert_eq!(PeerCertificate::from_pem(&issued.pem).unwrap(), *cert);
+    }
+
+    #[test]
+    fn a_services_certificate_is_for_its_names_and_is_no_identity() {
+        use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+        let ca = Ca::create(&name("shop"), NOW).unwrap();
+        let names = ["orders", "orders-1", "172.31.10.5"].map(str::to_owned).into();
+        let made = ca.issue_service(&name("orders"), &names, Duration::from_secs(9), NOW).unwrap();
+        assert_eq!((made.renew, made.expires), (NOW + 3_000, NOW + 9_000));
+        let key = NodeKey::from_pem(made.pem.expose()).unwrap();
+        let der = certificate::der_from_pem(made.pem.expose()).unwrap();
+        let (_, cert) = X509Certificate::from_der(&der).unwrap();
+        assert_eq!(Sha256Hex::of(cert.public_key().raw), key.digest());
+        let san = cert.subject_alternative_name().unwrap().unwrap().value;
+        let ip = |name: &GeneralName<'_>| matches!(name, GeneralName::IPAddress([172, 31, 10, 5]));
+        assert!(san.general_names.iter().any(ip));
+        assert!(san.general_names.contains(&GeneralName::DNSName("orders-1")));
+        let usage = cert.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.server_auth && !usage.client_auth && !cert.is_ca());
+        // Nobody of the platform takes it for one of its own.
+        assert!(PeerCertificate::from_pem(made.pem.expose()).is_err());
+        assert!(ca.issue_service(&name("orders"), &["ö".to_owned()].into(), LEAF_LIFE, NOW).is_err());
     }
 
     #[test]

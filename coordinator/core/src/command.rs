@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::drill::DrillProgress;
 use crate::kinds::{Observed, ProcedureProgress};
 use crate::state::{
-    Liveness, NeedsOperator, OperationKind, Outcome, Rendering, ServiceParent, Step, TokenRole,
+    CertificateNote, Liveness, NeedsOperator, OperationKind, Outcome, Rendering, ServiceParent, Step,
+    TokenRole,
 };
 
 /// Where and when an entry was agreed on. Time and ids come in with the entry; `apply` has no clock.
@@ -163,6 +164,9 @@ pub enum What {
         sealed: String,
         /// The version that it replaces: 0 = it must not exist yet.
         replaces: u64,
+        /// What it says, if it is a certificate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        certificate: Option<CertificateNote>,
     },
     /// Stores a join token.
     CreateToken {

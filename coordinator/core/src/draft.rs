@@ -1,7 +1,7 @@
 //! What members are rendered from, and its hash: the same inputs are never rendered a second time, so that a new version
 //! of the coordinator alone changes nothing that runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::{MemberId, Name, Revision};
 use muster_model::plan::hash_of;
@@ -9,6 +9,7 @@ use muster_model::spec::{Detection, NetworkSpec, ServiceSpec};
 use serde::Serialize;
 
 use crate::facts::{child_peers, peer, peers_of};
+use crate::kinds::tls;
 use crate::kinds::{self, Kind, Peer, RenderContext, Used};
 use crate::state::{Member, Rendering, State};
 
@@ -29,6 +30,9 @@ struct Inputs<'a> {
     children: &'a BTreeMap<Name, Vec<Peer>>,
     owner: Option<(&'a Name, &'a ServiceSpec, &'a [Peer])>,
     uses: BTreeMap<&'a Name, UsedInputs<'a>>,
+    /// Of these, the services that are connected to over TLS.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    secured: BTreeSet<&'a Name>,
 }
 
 /// A service at one revision of its spec, with everybody that its members are told of.
@@ -85,6 +89,11 @@ impl<'a> Source<'a> {
     fn hash(&self) -> Option<String> {
         let platform = self.state.platform.as_ref()?;
         let networks = self.kind.layout(self.service, self.spec).networks;
+        let offered = |used: &Used<'_>| {
+            let kind = kinds::kind(used.spec.kind.as_str());
+            kind.is_some_and(|kind| tls::offered(kind.tls(used.spec), &used.peers))
+        };
+        let secured = self.uses.iter().filter(|(_, used)| offered(used));
         let uses = self.uses.iter().map(|(name, u)| (name, (u.spec, u.peers.as_slice(), &u.children)));
         Some(hash_of(&Inputs {
             platform_id: &platform.id,
@@ -97,6 +106,7 @@ impl<'a> Source<'a> {
             children: &self.children,
             owner: self.owner(),
             uses: uses.collect(),
+            secured: secured.map(|(name, _)| name).collect(),
         }))
     }
 

@@ -75,7 +75,8 @@ fn settle(copy: &mut State, now: Timestamp) {
         reconcile::ALL.iter().filter(|(name, _)| harmless(name)).map(|(_, reconcile)| *reconcile).collect();
     for _ in 0..ROUNDS_MAX {
         for name in needed_secrets(copy) {
-            let _ = step(copy, What::PutSecret { name, sealed: String::new(), replaces: 0 }, now);
+            let what = What::PutSecret { name, sealed: String::new(), replaces: 0, certificate: None };
+            let _ = step(copy, what, now);
         }
         let commands: Vec<Command> = wanted.iter().flat_map(|reconcile| reconcile(copy, now)).collect();
         if commands.is_empty() {

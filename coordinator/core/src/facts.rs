@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{self, Kind, Layout, MemberFacts, Peer, ServiceFacts, rotate};
 use crate::state::{Member, OperationKind, Phase, Service, State};
 use muster_model::ids::{MemberId, Name, Revision};
@@ -87,6 +88,7 @@ pub fn peer(state: &State, id: MemberId, member: &Member) -> Option<Peer> {
         member: id,
         host: state.hosts.get(&member.host)?.name.clone(),
         addresses: member.addresses.iter().map(|a| (a.network.clone(), a.address)).collect(),
+        tls: member.rendering.as_ref().is_some_and(|r| r.rendered.files.iter().any(|f| f.path == tls::FILE)),
     })
 }
 
@@ -115,8 +117,11 @@ pub fn needed_secrets(state: &State) -> Vec<String> {
 }
 
 fn missing_secrets(state: &State, name: &Name, service: &Service) -> impl Iterator<Item = String> {
-    let needs = kind_of(service).map(|kind| kind.secrets(name, &service.spec)).unwrap_or_default();
-    needs.into_iter().map(|need| need.name).filter(|name| !state.secrets.contains_key(name))
+    let kind = kind_of(service);
+    let needs = kind.map(|kind| kind.secrets(name, &service.spec)).unwrap_or_default();
+    let shown = kind.filter(|kind| kind.tls(&service.spec) != Tls::None).map(|_| tls::secret(name));
+    let names = needs.into_iter().map(|need| need.name).chain(shown);
+    names.filter(|name| !state.secrets.contains_key(name))
 }
 
 /// Whether the secrets of a service's family, and of what it uses, exist.

@@ -11,6 +11,7 @@
 
 pub mod addresses;
 pub mod apply;
+pub mod certificates;
 pub mod command;
 mod draft;
 pub mod drill;

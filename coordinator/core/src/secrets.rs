@@ -8,6 +8,7 @@ use muster_model::view::SecretView;
 use crate::facts::kind_of;
 use crate::kinds::Procedure;
 use crate::kinds::rotate::{self, Rotation};
+use crate::kinds::tls::{self, Tls};
 use crate::state::{OperationKind, SecretRow, Service, State};
 
 /// Secrets of the services, or of one, by name; values that come next or went before are not shown.
@@ -40,6 +41,11 @@ fn rows<'a>(state: &'a State, service: &Name) -> impl Iterator<Item = (&'a Strin
 
 fn rotation(service: &Service, secret: &str) -> Result<Rotation, String> {
     let kind = kind_of(service).ok_or("this version does not know its kind")?;
+    if kind.tls(&service.spec) != Tls::None && rotate::what(secret) == tls::WHAT {
+        return Ok(Rotation::smooth(
+            "new sessions see a new certificate; open ones stay. It renews itself too",
+        ));
+    }
     kind.rotation(&service.spec, rotate::what(secret)).map_err(|wait| wait.0)
 }
 

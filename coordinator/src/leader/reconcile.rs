@@ -1,5 +1,6 @@
 //! Runs the core's reconcilers after every change and on a tick, and makes the secrets that they miss.
 
+use muster_core::certificates::{is_certificate, needed_certificates};
 use muster_core::facts::needed_secrets;
 use muster_core::reconcile;
 
@@ -46,10 +47,19 @@ impl Leader {
     }
 
     async fn make_secrets(&self) -> bool {
-        let names = needed_secrets(&self.parts.replica.state());
+        let state = self.parts.replica.state();
+        let authority = &self.parts.authority;
+        let certificates = needed_certificates(&state, self.now());
+        let passwords = needed_secrets(&state).into_iter().filter(|name| !is_certificate(&state, name));
+        let made: Vec<_> = certificates
+            .iter()
+            .map(|need| (need.secret.clone(), authority.make_certificate(need)))
+            .chain(passwords.map(|name| (name.clone(), authority.make_password(&name))))
+            .collect();
+        drop(state);
         let mut busy = false;
-        for name in names {
-            match self.parts.authority.make_password(&name) {
+        for (name, made) in made {
+            match made {
                 Ok(what) => busy |= self.propose(what).await,
                 Err(error) => {
                     tracing::error!(name, error = format!("{error:#}"), "a secret could not be made");

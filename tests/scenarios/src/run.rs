@@ -151,6 +151,14 @@ const POSTGRES: &[Scenario] = &[
         act: s::rotate::postgres,
     },
     Scenario {
+        name: "postgres-tls",
+        what: "clients check PostgreSQL's certificate; it changes under load, and TLS becomes a must, without a gap",
+        runs: 3,
+        in_ci: false,
+        medians: &[("max_gap_ms", 500.0)],
+        act: s::tls::postgres,
+    },
+    Scenario {
         name: "switchover",
         what: "the leading role moves by command",
         runs: 5,

@@ -14,6 +14,9 @@ use crate::platform::{Platform, exec};
 /// Longest time until it writes steadily.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// Where the hosts have the CA's certificate, for the connection strings of [`connections`].
+pub const CA: &str = "/var/lib/muster/scenario-ca.pem";
+
 /// A running writer.
 pub struct Writer {
     host: Host,
@@ -140,7 +143,13 @@ pub fn connections(platform: &Platform, role: &str) -> Result<Vec<String>> {
 /// # Errors
 /// The service has none.
 pub fn connections_of(platform: &Platform, service: &str, role: &str) -> Result<Vec<String>> {
-    let by_role: BTreeMap<String, Vec<String>> = platform.cli.json(&["conn", service])?;
+    let pem = platform.cli.run(&["ca"])?;
+    let write = format!("printf '%s' '{pem}' > {CA}");
+    for host in platform.hosts()? {
+        // One without power has no use for it.
+        let _ = host.exec(&["sh", "-c", &write]);
+    }
+    let by_role: BTreeMap<String, Vec<String>> = platform.cli.json(&["conn", service, "--ca", CA])?;
     let urls = by_role.get(role).cloned().unwrap_or_default();
     ensure!(!urls.is_empty(), "no connection string for {role} in {by_role:?}");
     Ok(urls)

@@ -299,7 +299,8 @@ impl World {
             let _ = self.agree(&command);
         }
         for name in needed_secrets(&self.state) {
-            self.enter(What::PutSecret { name, sealed: "eA==".to_owned(), replaces: 0 });
+            let sealed = "eA==".to_owned();
+            self.enter(What::PutSecret { name, sealed, replaces: 0, certificate: None });
         }
         let (index, at) = self.reconciled;
         if self.state.index.0 != index || self.now - at >= LOOK_EVERY {

@@ -4,6 +4,7 @@ mod config;
 mod engine;
 mod ledger;
 mod run;
+mod secured;
 mod status;
 mod time;
 mod verify;

@@ -86,8 +86,8 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
         }
         What::Advance(advance) => operation::advance(state, advance, meta)?,
         What::SteerOperation { operation, verb } => operation::steer(state, *operation, *verb, actor, meta)?,
-        What::PutSecret { name, sealed, replaces } => {
-            security::put_secret(state, name, sealed, *replaces, meta)?;
+        What::PutSecret { name, sealed, replaces, certificate } => {
+            security::put_secret(state, name, sealed, *replaces, certificate.as_ref(), meta)?;
         }
         What::CreateToken { hash, role, expires } => {
             security::create_token(state, hash, *role, *expires, meta)?;

@@ -6,7 +6,7 @@ use muster_model::time::Timestamp;
 
 use super::{event, unfit, unknown};
 use crate::command::{LogMeta, Rejected};
-use crate::state::{Certificate, SecretRow, State, TokenRole, TokenRow};
+use crate::state::{Certificate, CertificateNote, SecretRow, State, TokenRole, TokenRow};
 
 /// Most join tokens that are neither used nor expired.
 const TOKENS_MAX: usize = 1_000;
@@ -14,12 +14,15 @@ const TOKENS_MAX: usize = 1_000;
 const SECRETS_MAX: usize = 10_000;
 /// Longest sealed secret, in bytes of base64.
 const SEALED_LEN_MAX: usize = 64 * 1024;
+/// Most names and addresses in one certificate.
+const NAMES_MAX: usize = 1_000;
 
 pub fn put_secret(
     state: &mut State,
     name: &str,
     sealed: &str,
     replaces: u64,
+    certificate: Option<&CertificateNote>,
     meta: LogMeta,
 ) -> Result<(), Rejected> {
     let present = state.secrets.get(name).map_or(0, |row| row.version);
@@ -29,7 +32,11 @@ pub fn put_secret(
     if sealed.len() > SEALED_LEN_MAX || (present == 0 && state.secrets.len() >= SECRETS_MAX) {
         return Err(unfit(format!("secret `{name}` is too long, or there are too many secrets")));
     }
-    let row = SecretRow { sealed: sealed.to_owned(), version: present + 1, changed: meta.at };
+    if certificate.is_some_and(|note| note.names.len() > NAMES_MAX) {
+        return Err(unfit(format!("certificate `{name}` has more than {NAMES_MAX} names")));
+    }
+    let (version, certificate) = (present + 1, certificate.cloned());
+    let row = SecretRow { sealed: sealed.to_owned(), version, changed: meta.at, certificate };
     state.secrets.insert(name.to_owned(), row);
     event(state, meta, name, "secret stored");
     Ok(())
@@ -38,11 +45,11 @@ pub fn put_secret(
 /// The next value becomes the present one; the one before is kept until [`forget_previous`].
 pub fn promote_secret(state: &mut State, service: &Name, name: &str, meta: LogMeta) -> Result<(), Rejected> {
     let own = name.split_once('/').is_some_and(|(owner, _)| owner == service.as_str());
-    let next = state.secrets.get(&next_secret(name)).filter(|_| own).map(|row| row.sealed.clone());
+    let next = state.secrets.get(&next_secret(name)).filter(|_| own).cloned();
     let next = next.ok_or_else(|| unfit(format!("`{name}` has no next value")))?;
     let present = state.secrets.get_mut(name).ok_or_else(|| unknown("secret", name))?;
     let version = present.version + 1;
-    let previous = std::mem::replace(present, SecretRow { sealed: next, version, changed: meta.at });
+    let previous = std::mem::replace(present, SecretRow { version, changed: meta.at, ..next });
     state.secrets.insert(previous_secret(name), previous);
     state.secrets.remove(&next_secret(name));
     event(state, meta, name, format!("changed: version {version}"));

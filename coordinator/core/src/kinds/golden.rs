@@ -57,7 +57,7 @@ pub fn refused(json: &str, path: &str) {
 pub fn peer(slot: u32, member: u64, last: u8) -> Peer {
     let host = name(&format!("host-{}", char::from(b'a' + (last / 16) % 26)));
     let addresses = BTreeMap::from([(name("dbnet"), Ipv4Addr::new(172, 31, 10, last))]);
-    Peer { slot, member: MemberId(member), host, addresses }
+    Peer { slot, member: MemberId(member), host, addresses, tls: true }
 }
 
 /// Everything that a member is rendered from.

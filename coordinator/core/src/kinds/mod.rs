@@ -21,12 +21,14 @@ mod redis;
 pub mod rotate;
 mod s3;
 mod settings;
+pub(crate) mod tls;
 mod votes;
 mod writer;
 
 pub use describe::schema_of;
 pub use parts::others_tell;
 pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep, operator_said};
+pub use tls::{CA, CA_SECRET};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -45,6 +47,7 @@ use crate::command::TaskDraft;
 use crate::state::SecretRow;
 use haproxy::front::Front;
 use rotate::Rotation;
+use tls::Tls;
 
 /// Every kind, by name.
 pub static ALL: [&dyn Kind; 9] = [
@@ -179,6 +182,10 @@ pub struct Peer {
     pub host: Name,
     /// Addresses by network.
     pub addresses: BTreeMap<Name, Ipv4Addr>,
+    /// It is rendered with a certificate for its clients. Only connection strings may depend on it: it is no input of a
+    /// rendering, or members would be rendered because they were.
+    #[serde(skip)]
+    pub tls: bool,
 }
 
 /// What a member is rendered from. Nothing else may influence the result.
@@ -360,7 +367,7 @@ pub struct Survivability {
 pub struct Endpoint {
     /// `write`, `read`, ...
     pub role: String,
-    /// The connection string; `${secret:NAME}` where the password stands.
+    /// The connection string; `${secret:NAME}` where the password stands, [`CA`] where the path of the CA's certificate does.
     pub url: String,
 }
 
@@ -412,6 +419,11 @@ pub trait Kind: Sync {
     /// Secrets that must exist before its members are rendered.
     fn secrets(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<SecretNeed> {
         Vec::new()
+    }
+
+    /// Whether its members serve clients over TLS.
+    fn tls(&self, _spec: &ServiceSpec) -> Tls {
+        Tls::None
     }
 
     /// The setting that says how many members there are, and its value for `count` of them; judged like any other

@@ -25,7 +25,9 @@ pub use operation::{
     ATTEMPTS_MAX, DrillReport, NeedsOperator, OPERATIONS_KEPT, Operation, OperationKind, Outcome, Step,
     TaskRow,
 };
-pub use security::{AuditEntry, AuditLog, Certificate, ClientRow, SecretRow, TokenRole, TokenRow};
+pub use security::{
+    AuditEntry, AuditLog, Certificate, CertificateNote, ClientRow, SecretRow, TokenRole, TokenRow,
+};
 pub use service::{PREVIOUS_KEPT, RECORD_LEN_MAX, RECORDS_MAX, Removal, Service, ServiceParent};
 
 /// Events kept; older ones are forgotten.

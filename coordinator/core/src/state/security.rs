@@ -1,6 +1,6 @@
 //! Rows about who may do what and who did what: secrets, tokens, certificates, clients, the audit chain.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use muster_model::ids::LogIndex;
 use muster_model::time::Timestamp;
@@ -22,6 +22,20 @@ pub struct SecretRow {
     /// When it got this value; 0 = before that was kept.
     #[serde(default, skip_serializing_if = "unknown")]
     pub changed: Timestamp,
+    /// What it says, if it is a certificate with its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateNote>,
+}
+
+/// What must be known of a service's certificate without opening it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateNote {
+    /// Names and addresses that it is for.
+    pub names: BTreeSet<String>,
+    /// From when on a new one is made.
+    pub renew: Timestamp,
+    /// Until when it is good.
+    pub expires: Timestamp,
 }
 
 const fn unknown(at: &Timestamp) -> bool {

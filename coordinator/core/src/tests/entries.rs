@@ -162,7 +162,12 @@ fn every_audited_action_is_chained_and_a_changed_line_is_found() {
 #[test]
 fn a_secret_is_replaced_only_by_who_knows_its_version() {
     let mut world = World::new(1);
-    let put = |replaces| What::PutSecret { name: "a/b".to_owned(), sealed: "eA==".to_owned(), replaces };
+    let put = |replaces| What::PutSecret {
+        name: "a/b".to_owned(),
+        sealed: "eA==".to_owned(),
+        replaces,
+        certificate: None,
+    };
     world.must(put(0));
     assert!(world.propose(put(0)).is_err());
     world.must(put(1));

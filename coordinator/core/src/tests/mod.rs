@@ -1,6 +1,7 @@
 //! Tests of the core as a whole: a platform in memory, with agents that do at once what their plan says.
 
 mod bootstrap;
+mod certificates;
 mod drills;
 mod dry;
 mod entries;
@@ -161,7 +162,8 @@ impl World {
     pub fn lead(&mut self) -> usize {
         let mut done = 0;
         for name in needed_secrets(&self.state) {
-            self.must(What::PutSecret { sealed: format!("value of {name}"), name, replaces: 0 });
+            let sealed = format!("value of {name}");
+            self.must(What::PutSecret { sealed, name, replaces: 0, certificate: None });
             done += 1;
         }
         for command in reconcile::run(&self.state, self.now) {

@@ -56,7 +56,7 @@ fn all_of_a_service_change_at_once_and_never_twice_by_one_wish() {
     assert_eq!(world.await_end(id), OperationState::Done);
     let versions: Vec<u64> =
         list(&world.state, Some(&name("pg-main"))).iter().map(|one| one.version).collect();
-    assert_eq!(versions, [2; 6], "superuser, replication, rewind, restapi, probe, app");
+    assert_eq!(versions, [2; 7], "superuser, replication, rewind, restapi, probe, tls, app");
     let OperationKind::Procedure(asked) = world.operation(id).kind.clone() else { panic!() };
     // The same wish once more, as a leader that had not heard of the end would see it: nothing new is made for it.
     assert_eq!(rotate::to_make(&asked, &world.state.secrets), Vec::<String>::new());
@@ -101,7 +101,12 @@ fn next(
         }
         member
     });
-    let row = |version| SecretRow { sealed: String::new(), version, changed: Default::default() };
+    let row = |version| SecretRow {
+        sealed: String::new(),
+        version,
+        changed: Default::default(),
+        certificate: None,
+    };
     let secrets = secrets.iter().map(|text| {
         let (name, version) = text.split_once('=').unwrap_or((text, "1"));
         (format!("svc/{name}"), row(version.parse().unwrap()))

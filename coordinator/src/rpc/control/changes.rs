@@ -7,6 +7,7 @@ use muster_core::command::{Caller, Command, Reply, Verb, What};
 use muster_core::drill::{DrillSpec, refusal as drill_refusal};
 use muster_core::facts::kind_of as kind_of_service;
 use muster_core::holders;
+use muster_core::kinds::CA;
 use muster_core::reconcile::replace_refusal;
 use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
@@ -245,9 +246,15 @@ impl Controls {
             return Err(Status::not_found(format!("there is no service `{service}`")));
         }
         let user = (!request.user.is_empty()).then_some(request.user.as_str());
+        let ca = if request.ca.is_empty() { "muster-ca.pem" } else { request.ca.as_str() };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-%".contains(c);
+        if ca.len() > 4096 || !ca.chars().all(plain) {
+            return Err(Status::invalid_argument("ca: not a path as it stands in a URL"));
+        }
         let mut found = Vec::new();
         for endpoint in endpoints(state, &service, user) {
-            let url = self.with_passwords(state, &endpoint.url)?;
+            let url = endpoint.url.replace(CA, ca);
+            let url = self.with_passwords(state, &url)?;
             found.push(ConnView { role: endpoint.role, url });
         }
         if found.is_empty() {

@@ -14,7 +14,7 @@ use crate::clock::wait;
 use crate::platform::Platform;
 use crate::run::Scenario;
 use crate::specs;
-use crate::writer::{Writer, connections, judge_losses};
+use crate::writer::{Writer, connections, connections_of, judge_losses};
 
 /// They need a fourth host: MUSTER_SHOW_HOSTS=4.
 pub const SCENARIOS: &[Scenario] = &[
@@ -312,8 +312,8 @@ fn single_to_ha(platform: &Platform) -> Result<Value> {
     wait_whole(platform, name, None, WHOLE)?;
     let first = platform.service(name)?.members.first().context("no member")?.clone();
     let host = platform.testbed.host(first.host.as_str())?;
-    let urls: std::collections::BTreeMap<String, Vec<String>> = platform.cli.json(&["conn", name])?;
-    let writer = Writer::start(host, "grows", urls.get("write").context("no connection")?, WRITER_PORT + 1)?;
+    let urls = connections_of(platform, name, "write")?;
+    let writer = Writer::start(host, "grows", &urls, WRITER_PORT + 1)?;
     writer.wait_steady()?;
     let begin = Instant::now();
     platform.apply(&format!("{usual}{}", service("ha")))?;

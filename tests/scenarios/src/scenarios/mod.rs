@@ -16,5 +16,6 @@ pub mod redis_replicated;
 pub mod repair;
 pub mod rotate;
 pub mod s3;
+pub mod tls;
 pub mod together;
 pub mod update;

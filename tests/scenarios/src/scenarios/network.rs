@@ -108,7 +108,7 @@ fn reaches(host: &Host, container: &str, address: &str, port: u16) -> Result<boo
 /// The application's user gets in with its password, and the superuser from nowhere outside.
 fn logins(platform: &Platform, status: &PlatformView) -> Result<BTreeMap<&'static str, bool>> {
     let urls = crate::writer::connections(platform, "write")?;
-    let url = urls.first().context("no connection string")?;
+    let url = &urls.first().context("no connection string")?.replace(crate::writer::CA, "/muster/ca.pem");
     let service = platform.settings.service.as_str();
     let member = members(status, service)?.into_iter().next().context("no member")?;
     let host = platform.testbed.host(member.host.as_str())?;

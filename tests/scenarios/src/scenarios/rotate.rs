@@ -130,7 +130,7 @@ fn ended(platform: &Platform, service: &str) -> Result<()> {
 }
 
 /// A client with the old password gets nowhere.
-fn refused(writer: Writer) -> Result<()> {
+pub fn refused(writer: Writer) -> Result<()> {
     sleep(WATCH);
     let acknowledged = writer.acknowledged()?.len();
     writer.stop()?;
@@ -139,7 +139,7 @@ fn refused(writer: Writer) -> Result<()> {
 }
 
 /// No member was started again.
-fn untouched(before: &[MemberView], after: &[MemberView]) -> Result<()> {
+pub fn untouched(before: &[MemberView], after: &[MemberView]) -> Result<()> {
     let since =
         |all: &[MemberView]| all.iter().map(|m| (m.slot.clone(), m.running_since)).collect::<Vec<_>>();
     ensure!(since(before) == since(after), "members were started again: {after:?}");

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::path::Path;
 use std::pin::pin;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, TargetSessionAttrs};
-use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Engine, Item, Outcome, Session};
 use crate::config::Config;
+use crate::secured;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Connecting and the questions after it.
@@ -46,11 +50,20 @@ pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
 struct Server {
     label: String,
     config: tokio_postgres::Config,
+    /// Absent = without TLS.
+    tls: Option<rustls::ClientConfig>,
 }
 
 impl Server {
     /// The servers that a connection string names; each is tried on its own, with short timeouts.
     fn all_of(url: &str, any: bool) -> anyhow::Result<Vec<Self>> {
+        let (url, mode) = secured::take(url, "sslmode");
+        let (url, ca) = secured::take(&url, "sslrootcert");
+        let tls = match (mode.as_deref(), ca) {
+            (Some("verify-full"), Some(ca)) => Some(secured::believing(Path::new(&ca))?),
+            (None, None) => None,
+            _ => anyhow::bail!("TLS is spoken with sslmode=verify-full and sslrootcert, or not at all"),
+        };
         let all: tokio_postgres::Config = url.parse()?;
         let (hosts, ports) = (all.get_hosts(), all.get_ports());
         let mut servers = Vec::new();
@@ -67,6 +80,7 @@ impl Server {
             all.get_user().map(|user| config.user(user));
             all.get_password().map(|password| config.password(password));
             all.get_dbname().map(|name| config.dbname(name));
+            config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
             let label = match host {
                 Host::Tcp(name) => {
                     config.host(name);
@@ -77,7 +91,7 @@ impl Server {
                     format!("{}:{port}", path.display())
                 }
             };
-            servers.push(Self { label, config });
+            servers.push(Self { label, config, tls: tls.clone() });
         }
         Ok(servers)
     }
@@ -91,7 +105,7 @@ impl Engine for Server {
 
     async fn connect(&self) -> Result<Box<dyn Session>, String> {
         let ready = async {
-            let (client, connection) = self.config.connect(NoTls).await.map_err(|error| told(&error))?;
+            let (client, connection) = self.dial().await.map_err(|error| told(&error))?;
             let mut wire = Wire { connection, warned: false };
             // Fails on a replica; there an insert fails too, and says why.
             let _ = wire.drive(client.batch_execute(TABLE)).await;
@@ -105,9 +119,41 @@ impl Engine for Server {
     }
 }
 
+impl Server {
+    async fn dial(&self) -> Result<(Client, Box<dyn Messages>), tokio_postgres::Error> {
+        Ok(match &self.tls {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                (client, Box::new(connection))
+            }
+            Some(tls) => {
+                let (client, connection) = self.config.connect(MakeRustlsConnect::new(tls.clone())).await?;
+                (client, Box::new(connection))
+            }
+        })
+    }
+}
+
+/// A connection, over TLS or not.
+trait Messages {
+    fn poll(
+        &mut self,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>>;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Messages for Connection<Socket, S> {
+    fn poll(
+        &mut self,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>> {
+        self.poll_message(context)
+    }
+}
+
 /// The bytes of a connection, moved only while something is waited for.
 struct Wire {
-    connection: Connection<Socket, NoTlsStream>,
+    connection: Box<dyn Messages>,
     /// A row may not have been replicated.
     warned: bool,
 }
@@ -122,7 +168,7 @@ impl Wire {
         loop {
             tokio::select! {
                 biased;
-                message = poll_fn(|context| self.connection.poll_message(context)) => match message {
+                message = poll_fn(|context| self.connection.poll(context)) => match message {
                     Some(Ok(AsyncMessage::Notice(notice))) => self.warned |= notice.message().contains(NOT_REPLICATED),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(told(&error)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use muster_model::plan::{Ask, FileSpec, Limits, OnChange, Rendered, UserIds, VolumeSpec};
 
 use super::settings::{AppProbe, Settings, Use};
-use crate::kinds::{RenderContext, kind, parts};
+use crate::kinds::{RenderContext, kind, parts, tls};
 
 pub const LIMITS: Limits =
     Limits { memory_bytes: 256 * parts::MIB, cpu_millis: 0, pids: 200, shm_bytes: 64 * parts::MIB };
@@ -24,13 +24,16 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
         .files
         .iter()
         .map(|file| parts::file(&file.path, file.content.clone(), file.mode, OnChange::Restart));
+    let mut files: Vec<FileSpec> =
+        own.chain(settings.uses.iter().flat_map(|used| connection_files(context, used))).collect();
+    files.extend(tls::ca_file(&files, OnChange::None));
     Rendered {
         image: settings.image.clone(),
         command: settings.command.clone(),
         first_command: None,
         env: settings.env.clone(),
         user: UserIds { uid: settings.user, gid: settings.user },
-        files: own.chain(settings.uses.iter().flat_map(|used| connection_files(context, used))).collect(),
+        files,
         volumes: settings
             .volumes
             .iter()
@@ -59,7 +62,7 @@ fn connection_files(context: &RenderContext<'_>, using: &Use) -> Vec<FileSpec> {
         .into_iter()
         .map(|endpoint| {
             let path = format!("/muster/{}/{}", using.service, endpoint.role);
-            parts::file(&path, endpoint.url, 0o400, OnChange::None)
+            parts::file(&path, endpoint.url.replace(tls::CA, tls::CA_FILE), 0o400, OnChange::None)
         })
         .collect()
 }

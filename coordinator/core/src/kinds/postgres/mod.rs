@@ -24,6 +24,7 @@ use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::Rotation;
+use super::tls::{self, Tls};
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
     RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
@@ -134,6 +135,10 @@ impl Kind for Postgres {
             .chain(users.iter().map(|user| format!("user-{user}")))
             .map(|what| SecretNeed { name: render::secret(name, &what) })
             .collect()
+    }
+
+    fn tls(&self, spec: &ServiceSpec) -> Tls {
+        Settings::of(spec).tls
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {
@@ -277,6 +282,10 @@ impl Kind for Postgres {
         let owned = settings.databases.iter().find(|database| database.owner == user);
         let Some(database) = owned.or_else(|| settings.databases.first()) else { return Vec::new() };
         let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
+        let secured = match tls::offered(settings.tls, peers) {
+            true => format!("&sslmode=verify-full&sslrootcert={}", tls::CA),
+            false => String::new(),
+        };
         let url = |servers: &[Peer], port: u16, session: &str| {
             let servers: Vec<String> = servers
                 .iter()
@@ -285,7 +294,7 @@ impl Kind for Postgres {
             // A host that is dark must cost seconds, not the system's minutes.
             format!(
                 "postgresql://{user}:{password}@{}/{}?target_session_attrs={session}&connect_timeout=3\
-                 &tcp_user_timeout=5000&keepalives_idle=5",
+                 &tcp_user_timeout=5000&keepalives_idle=5{secured}",
                 servers.join(","),
                 database.name
             )

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use super::{PORT, REST_PORT, release};
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Peer, RenderContext, etcd, parts};
 
 const TEMPLATE: &str = include_str!("patroni.yml");
@@ -113,6 +114,11 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         parts::file("/muster/converge.py", CONVERGE.to_owned(), 0o444, OnChange::None),
         parts::file("/muster/converge.json", format!("{wanted:#}\n"), 0o444, converge.clone()),
     ];
+    if settings.tls != Tls::None {
+        // Patroni has the server read it anew even if nothing else changed.
+        files.push(tls::file(context.service, "reload"));
+        files.push(tls::own_ca_file());
+    }
     let users = settings.users.iter().map(|user| format!("user-{user}"));
     let own = ["superuser", "replication", "rewind", "probe", "restapi"].map(str::to_owned);
     for what in own.into_iter().chain(users) {
@@ -195,7 +201,19 @@ fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
         .replace("@BOOTSTRAP@", &bootstrap(context, settings))
         // What an asynchronous leader had and nobody else has is for an operator to look at.
         .replace("@RECLONE@", if settings.synchronous { "true" } else { "false" })
+        .replace("@TLS@", &server_tls(settings))
         .replace("@HBA@", &hba(context, settings))
+}
+
+/// Parameters of this member alone, as lines after others.
+fn server_tls(settings: &Settings) -> String {
+    match settings.tls {
+        Tls::None => String::new(),
+        Tls::Optional | Tls::Required => {
+            let file = tls::FILE;
+            format!("\n    ssl: 'on'\n    ssl_cert_file: {file}\n    ssl_key_file: {file}")
+        }
+    }
 }
 
 /// Only a member of a cluster that was never formed may initialise one.
@@ -234,6 +252,7 @@ fn hba(context: &RenderContext<'_>, settings: &Settings) -> String {
     lines.push(format!("host postgres muster_probe {anywhere} scram-sha-256"));
     lines.push("host all postgres,muster_replication,muster_rewind,muster_probe all reject".to_owned());
     lines.push("host replication all all reject".to_owned());
-    lines.push(format!("host all all {anywhere} scram-sha-256"));
+    let clients = if settings.tls == Tls::Required { "hostssl" } else { "host" };
+    lines.push(format!("{clients} all all {anywhere} scram-sha-256"));
     lines.iter().map(|line| format!("    - {line}")).collect::<Vec<_>>().join("\n")
 }

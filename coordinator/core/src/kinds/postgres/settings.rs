@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::parameters;
 use crate::kinds::accounts::{self, Database, Reserved};
 use crate::kinds::settings::Fields;
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, etcd, haproxy, parts};
 
 /// The image if the spec names none.
@@ -88,6 +89,8 @@ pub struct Settings {
     pub synchronous: bool,
     /// Parameters of the server, beside ours.
     pub parameters: BTreeMap<String, Value>,
+    /// TLS of clients.
+    pub tls: Tls,
     /// Users, at least one.
     pub users: Vec<String>,
     /// Databases, at least one.
@@ -119,6 +122,7 @@ impl Settings {
         let etcd_image = parts::image(fields, "etcd_image", etcd::IMAGE);
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
+        let tls = tls::setting(fields);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
@@ -131,6 +135,7 @@ impl Settings {
             proxy_image,
             synchronous: synchronous && mode == Mode::Ha,
             parameters,
+            tls,
             users,
             databases,
         }

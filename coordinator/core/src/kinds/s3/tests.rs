@@ -24,7 +24,7 @@ const RICH: &str = r#"{"kind":"s3","hosts":4,"drives":2,"parity":2,
 
 fn peer(slot: u32, member: u64, last: u8) -> Peer {
     let addresses = BTreeMap::from([(name("stornet"), Ipv4Addr::new(172, 31, 30, last))]);
-    Peer { slot, member: MemberId(member), host: name(&format!("host-{slot}")), addresses }
+    Peer { slot, member: MemberId(member), host: name(&format!("host-{slot}")), addresses, tls: true }
 }
 
 fn scene(json: &str) -> Scene {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use muster_model::ids::{MemberId, Name};
 use muster_model::network::Audience;
 use muster_model::observed::MemberStatus;
-use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec};
+use muster_model::plan::{
+    Act, ActionSpec, Ask, FileSpec, Limits, OnChange, Rendered, StopSpec, UserIds, VolumeSpec,
+};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 use serde_json::json;
@@ -16,7 +18,7 @@ use serde_json::json;
 use super::settings::Fields;
 use super::{
     Kind, Layout, Observed, Problem, RenderContext, ServiceFacts, Survivability, UpdateStep, Wait, kind,
-    parts,
+    parts, tls,
 };
 
 /// The image of this version.
@@ -59,13 +61,22 @@ impl Settings {
     }
 }
 
+fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
+    let mut files = vec![parts::file(CONFIG, config(context, settings), 0o400, OnChange::Restart)];
+    files.extend(tls::ca_file(&files, OnChange::Restart));
+    files
+}
+
 fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
     let target = settings.target.as_ref().and_then(|name| context.uses.get_key_value(name));
     let known = target.and_then(|(name, used)| Some((name, used, kind(used.spec.kind.as_str())?)));
     let endpoints = known
         .map(|(name, used, kind)| kind.endpoints(name, used.spec, &used.peers, &used.children, None))
         .unwrap_or_default();
-    let write = endpoints.into_iter().find(|endpoint| endpoint.role == "write").map(|end| end.url);
+    let write = endpoints
+        .into_iter()
+        .find(|endpoint| endpoint.role == "write")
+        .map(|end| end.url.replace(tls::CA, tls::CA_FILE));
     let config = json!({
         "engine": known.and_then(|(_, used, kind)| kind.writer(used.spec)),
         "endpoints": write.into_iter().collect::<Vec<String>>(),
@@ -118,7 +129,7 @@ impl Kind for Writer {
             first_command: None,
             env: BTreeMap::new(),
             user: USER,
-            files: vec![parts::file(CONFIG, config(context, &settings), 0o400, OnChange::Restart)],
+            files: files(context, &settings),
             volumes: vec![VolumeSpec { name: parts::known_name("ledger"), path: "/data".to_owned() }],
             tmpfs: Vec::new(),
             limits: parts::limits(context.spec, &LIMITS),

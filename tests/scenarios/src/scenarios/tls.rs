@@ -1,0 +1,113 @@
+//! TLS of client connections: who is believed, what a new certificate does to those connected, what a must refuses.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use muster_testbed::Host;
+use serde_json::{Value, json};
+
+use super::{network::container, postgres, rotate};
+use crate::clock::wait;
+use crate::platform::{Platform, exec};
+use crate::specs;
+use crate::writer::{CA, Writer, connections_of, judge_losses};
+
+const SOON: Duration = Duration::from_secs(30);
+const WHOLE: Duration = Duration::from_secs(180);
+/// Longest gap of a client that was connected before.
+const GAP_MAX_MS: u64 = 500;
+
+/// PostgreSQL.
+pub fn postgres(platform: &Platform) -> Result<Value> {
+    let service = platform.settings.service.as_str();
+    let before = platform.wait_healthy(service, WHOLE)?.members;
+    let urls = connections_of(platform, service, "write")?;
+    let url = urls.first().context("no connection string")?;
+    ensure!(url.contains(&format!("sslmode=verify-full&sslrootcert={CA}")), "plain: {url}");
+    let place = url.split_once('@').and_then(|(_, rest)| rest.split('/').next()).context("no address")?;
+    let door = place.split(',').next().context("no address")?;
+    let host = platform.hosts()?.pop().context("no host")?;
+    strangers(&host, "postgres", door)?;
+    let writer = Writer::start(host.clone(), "tls", &urls, 9_361)?;
+    writer.wait_steady()?;
+    let protocol = protocol_of_writers(platform)?;
+    let old = serial(&host, "postgres", door)?;
+    platform.cli.run(&["--yes", "secret", "rotate", &format!("{service}/tls")])?;
+    let new = wait("another certificate", SOON, || {
+        let new = serial(&host, "postgres", door)?;
+        ensure!(new != old, "still {old}");
+        Ok(new)
+    })?;
+    let other = Writer::start(host.clone(), "tls-new", &urls, 9_362)?;
+    other.wait_steady()?;
+    judge_losses(&other.finish()?, 20)?;
+    only_over_tls(platform, &host, &urls)?;
+    rotate::untouched(&before, &platform.wait_healthy(service, WHOLE)?.members)?;
+    let summary = writer.finish()?;
+    judge_losses(&summary, 100)?;
+    let longest = summary["max_gap_ms"].as_u64().context("no max_gap_ms")?;
+    ensure!(longest <= GAP_MAX_MS, "the connected client saw a gap of {longest} ms: {summary}");
+    Ok(json!({ "protocol": protocol, "serials": [old, new], "acked": summary["acked"],
+               "acked_lost": summary["acked_lost_count"], "max_gap_ms": longest,
+               "connections": summary["connections"] }))
+}
+
+/// The certificate is good for the address that clients use, and for no other; the platform's CA alone makes it so.
+fn strangers(host: &Host, protocol: &str, door: &str) -> Result<()> {
+    let address = door.split(':').next().context("no address")?;
+    let good = |ca: &str, address: &str| -> Result<bool> {
+        let command = format!(
+            "openssl s_client -connect {door} -starttls {protocol} -CAfile {ca} -verify_ip {address} \
+             -verify_return_error </dev/null 2>&1"
+        );
+        Ok(host.exec(&["sh", "-c", &command])?.success())
+    };
+    ensure!(good(CA, address)?, "the certificate at {door} is not good");
+    ensure!(!good(CA, "203.0.113.1")?, "it is good for somebody else's address");
+    ensure!(!good("/etc/ssl/certs/ca-certificates.crt", address)?, "it is good without the platform's CA");
+    Ok(())
+}
+
+fn serial(host: &Host, protocol: &str, door: &str) -> Result<String> {
+    let command = format!(
+        "openssl s_client -connect {door} -starttls {protocol} </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    );
+    Ok(exec(host, &["sh", "-c", &command])?.trim().to_owned())
+}
+
+/// As the server sees it.
+fn protocol_of_writers(platform: &Platform) -> Result<String> {
+    let (member, host) = platform.leader(platform.settings.service.as_str())?;
+    let query = "select distinct version from pg_stat_ssl join pg_stat_activity using (pid) \
+                 where application_name = 'muster-writer' and ssl";
+    let psql = "/usr/lib/postgresql/15/bin/psql";
+    let inside = container(&host, &member)?;
+    let words = ["exec", &inside, psql, "-h", "/run/postgresql", "-U", "postgres", "-tAc", query];
+    let said = host.docker(&words, SOON)?.trim().to_owned();
+    ensure!(said == "TLSv1.3", "the server speaks with the writer over {said:?}");
+    Ok(said)
+}
+
+/// `tls: required` and back: plain logins are refused meanwhile, nobody who is connected notices.
+fn only_over_tls(platform: &Platform, host: &Host, urls: &[String]) -> Result<()> {
+    let usual = postgres::spec(platform, specs::IMAGE)?;
+    let service = platform.settings.service.as_str();
+    let strict = usual.replacen("    mode: ha\n", "    mode: ha\n    tls: required\n", 1);
+    ensure!(strict != usual, "the spec has changed");
+    let plain: Vec<String> =
+        urls.iter().filter_map(|url| url.split_once("&sslmode=")).map(|(url, _)| url.to_owned()).collect();
+    let works = Writer::start(host.clone(), "plain", &plain, 9_363)?;
+    works.wait_steady()?;
+    works.stop()?;
+    platform.apply(&strict)?;
+    platform.wait_healthy(service, WHOLE)?;
+    sleep(Duration::from_secs(3));
+    rotate::refused(Writer::start(host.clone(), "plain-refused", &plain, 9_364)?)?;
+    let still = Writer::start(host.clone(), "tls-strict", urls, 9_365)?;
+    still.wait_steady()?;
+    still.stop()?;
+    platform.apply(&usual)?;
+    sleep(Duration::from_secs(3));
+    Ok(())
+}
