@@ -15,6 +15,7 @@ use muster_runtime::clock::SharedClock;
 use tokio::sync::Notify;
 
 use crate::ask::Target;
+use crate::diff::Facts;
 use crate::diff::{Gates, Step};
 use crate::fault::{LASTS_MAX, What};
 use crate::files::{Files, SecretMap};
@@ -103,6 +104,10 @@ pub struct State {
     /// Deaths heard of and steps ended so far. A look at the engine that began before the last of them is old: what it
     /// shows as stopped may have been started since, and the other way round.
     pub turns: u64,
+    /// The turn at which the last whole look at the engine began; absent = none since it answers.
+    pub looked: Option<u64>,
+    /// The turn at which the last step of a member ended: until a look began after it, nobody knows what it has.
+    pub acted: BTreeMap<MemberId, u64>,
     /// The ledger on disk is the ledger here.
     pub data_written: bool,
 }
@@ -189,6 +194,8 @@ impl Shared {
             facts: HostFacts::default(),
             tasks_under_way: BTreeSet::new(),
             turns: 0,
+            looked: None,
+            acted: BTreeMap::new(),
             data_written: true,
         };
         Ok(Arc::new(Self {
@@ -344,12 +351,17 @@ impl Shared {
     #[must_use]
     pub fn report(&self) -> Report {
         let state = self.state();
-        let facts = state.host.facts(&state.gates);
+        // Safety: what was seen before a step ended may show what that step started as stopped, and an agent that has not
+        // looked yet as having nothing: a coordinator would take either for a confirmed stop.
+        let unsure = state.acted.iter().filter(|(_, turn)| state.looked.is_none_or(|looked| looked < **turn));
+        let busy = state.host.busy.iter().chain(unsure.map(|(member, _)| member)).copied().collect();
+        let facts = Facts { busy: &busy, ..state.host.facts(&state.gates) };
         let probes = |member: MemberId| -> Vec<ProbeResult> {
             let of_member = state.probes.iter().filter(|((of, _), _)| *of == member);
             of_member.map(|(_, result)| result.clone()).collect()
         };
-        let seen = state.engine.answering.then_some(state.seen.as_slice());
+        let looked = state.engine.answering && state.looked.is_some();
+        let seen = looked.then_some(state.seen.as_slice());
         // Numbers of members mean nothing to another platform: of those found here only the condition tells.
         let ours = state.host.plan().filter(|plan| plan.platform == self.platform);
         let members = ours.map(|plan| status(plan, seen, &facts, &state.steps, &probes));

@@ -92,12 +92,15 @@ pub async fn round(shared: &Arc<Shared>, group: &TaskGroup) -> Duration {
     };
     note_engine(shared, Ok(()));
     let Some(plan) = shared.state().host.plan().cloned() else {
-        shared.state().seen = seen;
+        let mut state = shared.state();
+        state.seen = seen;
+        state.looked = Some(turn);
         return PERIOD;
     };
     let gates = gates(shared, &plan, &seen, images);
     let now = shared.clock.now();
     let Some(decided) = decide(shared, turn, seen, gates, now) else { return Duration::ZERO };
+    shared.state().looked = Some(turn);
     if !launch(shared, group, decided).await {
         return SILENT_PERIOD;
     }
@@ -137,6 +140,7 @@ async fn look(shared: &Shared) -> Result<(Vec<Seen>, BTreeSet<String>), EngineEr
 
 fn note_engine(shared: &Shared, answered: Result<(), &EngineError>) {
     let mut state = shared.state();
+    state.looked = state.looked.filter(|_| answered.is_ok());
     if state.engine.answering != answered.is_ok() {
         let since = shared.clock.now();
         let version = state.engine.version.clone();
@@ -276,6 +280,8 @@ async fn take(shared: &Arc<Shared>, step: &Step) {
     let persist = {
         let mut state = shared.state();
         state.turns += 1;
+        let turn = state.turns;
+        state.acted.insert(step.member, turn);
         state.host.finish(shared.clock.now(), step, outcome.clone())
     };
     if persist && let Err(error) = shared.persist().await {

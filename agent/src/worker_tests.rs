@@ -391,6 +391,26 @@ async fn a_death_is_acted_on_before_the_engine_has_cleaned_up() {
     assert_eq!(world.shared.report().members[0].restarts, 1);
 }
 
+/// Otherwise a stop that is ordered just then would be confirmed by what was there before the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_of_a_member_before_a_look_that_began_after_its_last_step() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    assert_eq!(world.state(), ContainerState::Unknown, "the engine was not looked at yet");
+    note_engine(&world.shared, Ok(()));
+    assert_eq!(world.state(), ContainerState::Unknown, "it answers, but its list was not read yet");
+    world.settle().await;
+    assert!(matches!(world.state(), ContainerState::Running { .. }));
+    let (id, _) = world.only();
+    died(&world.shared, &world.group, &id, 137).await;
+    while !world.group.running().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(world.state(), ContainerState::Unknown, "it was started after the look");
+    world.settle().await;
+    assert!(matches!(world.state(), ContainerState::Running { .. }));
+}
+
 /// Found on a loaded machine: the list was asked for before the start and read after it, the member was taken for
 /// crashed, released while it ran, and its peers were refused.
 #[tokio::test(flavor = "multi_thread")]

@@ -137,6 +137,9 @@ pub enum What {
         hash: String,
         /// Retiring members that its content leaves out.
         dropped: Vec<MemberId>,
+        /// Members of which it says something for the first time.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        told: Vec<MemberId>,
     },
     /// Starts an operation.
     StartOperation {

@@ -64,7 +64,8 @@ fn member_facts(state: &State, id: MemberId, member: &Member) -> MemberFacts {
         current: member.pending.is_none() && member.rendering.is_some(),
         variant: variant(state, member),
         seen: member.seen().filter(|_| host_up).cloned(),
-        stopped: host_up && member.observed.as_ref().is_some_and(|seen| seen.stopped && !seen.running),
+        stopped: host_up && member.is_halted(),
+        missing: host_up && member.is_missing(),
     }
 }
 

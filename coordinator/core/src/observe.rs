@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_model::ids::{HostId, MemberId};
+use muster_model::ids::{Generation, HostId, MemberId};
 use muster_model::observed::{ContainerState, MemberStatus, Report, TaskAnswer};
 
 use crate::command::{Command, Observation, What};
@@ -43,7 +43,8 @@ fn observation(state: &State, id: &HostId, report: &Report) -> Option<Command> {
         .filter_map(|status| {
             let row = state.members.get(&status.member)?;
             let seen = interpret(state, row, status, report.engine.answering)?;
-            (row.observed.as_ref() != Some(&seen)).then_some((status.member, Some(seen)))
+            let changed = row.observed.as_ref() != Some(&seen) || confirms(state, row, report.generation);
+            changed.then_some((status.member, Some(seen)))
         })
         .collect();
     let gone = gone(state, id, report);
@@ -63,6 +64,13 @@ fn observation(state: &State, id: &HostId, report: &Report) -> Option<Command> {
         gone,
         answers,
     })))
+}
+
+/// The same as before, but now from an agent that knows what is asked of the member.
+fn confirms(state: &State, row: &Member, generation: Generation) -> bool {
+    let incarnation = state.platform.as_ref().map_or(0, |platform| platform.incarnation);
+    let knows = |told: u64| generation >= Generation { incarnation, counter: told } && row.seen_under < told;
+    row.told.is_some_and(knows)
 }
 
 /// What the member's kind makes of its status.

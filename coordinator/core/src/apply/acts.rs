@@ -62,6 +62,7 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
             }
             row.started = true;
             row.parked = false;
+            row.told = None;
             let about = row.slot.to_string();
             event(state, meta, &about, "start");
             Ok(())
@@ -70,6 +71,7 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
             let row = self::member(state, name, *member)?;
             row.started = false;
             row.parked = true;
+            row.told = None;
             let about = row.slot.to_string();
             event(state, meta, &about, "stop");
             Ok(())
@@ -77,6 +79,7 @@ fn one(state: &mut State, name: &Name, act: &Act, meta: LogMeta) -> Result<(), R
         Act::Restart { member } => {
             let row = self::member(state, name, *member)?;
             row.restarts += 1;
+            row.told = None;
             let about = row.slot.to_string();
             event(state, meta, &about, "restart asked for");
             Ok(())
@@ -219,6 +222,8 @@ fn place(
         has_data: false,
         observed: None,
         observed_at: meta.at,
+        seen_under: 0,
+        told: None,
         placed_at: meta.at,
     };
     state.members.insert(id, member);
@@ -236,6 +241,9 @@ fn render(state: &mut State, name: &Name, id: MemberId, rendering: &Rendering) -
     if row.pending.as_ref().is_some_and(|p| p.inputs == rendering.inputs) {
         row.pending = None;
     }
+    if row.rendering.as_ref().is_none_or(|p| p.container_hash != rendering.container_hash) {
+        row.told = None;
+    }
     row.rendering = Some(rendering.clone());
     Ok(())
 }
@@ -245,6 +253,7 @@ fn adopt(state: &mut State, name: &Name, id: MemberId, meta: LogMeta) -> Result<
     let pending = row.pending.take().ok_or_else(|| unfit(format!("{} has nothing new", row.slot)))?;
     let text = format!("re-created at revision {}", pending.revision);
     row.rendering = Some(pending);
+    row.told = None;
     let about = row.slot.to_string();
     event(state, meta, &about, text);
     Ok(())

@@ -163,7 +163,7 @@ pub fn publish(
     id: &HostId,
     counter: u64,
     hash: &str,
-    dropped: &[MemberId],
+    (dropped, told): (&[MemberId], &[MemberId]),
 ) -> Result<(), Rejected> {
     let host = state.hosts.get_mut(id).ok_or_else(|| unknown("host", id))?;
     if counter != host.plan_counter + 1 {
@@ -175,6 +175,12 @@ pub fn publish(
         let row = state.members.get_mut(member).filter(|m| m.host == *id);
         if let Some(Phase::Retiring { dropped_at: at @ None, .. }) = row.map(|m| &mut m.phase) {
             *at = Some(counter);
+        }
+    }
+    for member in told {
+        // What was changed since this was decided makes the content another one: it is never sent under this counter.
+        if let Some(row) = state.members.get_mut(member).filter(|m| m.host == *id) {
+            row.told.get_or_insert(counter);
         }
     }
     Ok(())

@@ -74,8 +74,8 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
             acts::all(state, &[(service.clone(), acts.clone())], meta)?;
         }
         What::Observe(observation) => observe::observe(state, observation, meta)?,
-        What::PublishPlan { host, counter, hash, dropped } => {
-            host::publish(state, host, *counter, hash, dropped)?;
+        What::PublishPlan { host, counter, hash, dropped, told } => {
+            host::publish(state, host, *counter, hash, (dropped, told))?;
         }
         What::StartOperation { service, kind, seen } => {
             if let Some(seen) = seen {

@@ -34,10 +34,14 @@ fn note_member(
     observed: Option<&Observed>,
     meta: LogMeta,
 ) {
+    // Plans of another incarnation were counted by another control plane.
+    let same = state.platform.as_ref().is_some_and(|p| p.incarnation == seen.generation.incarnation);
+    let under = if same { seen.generation.counter } else { 0 };
     let Some(member) = state.members.get_mut(&id).filter(|m| m.host == seen.host) else { return };
-    if member.observed.as_ref() == observed {
+    if member.observed.as_ref() == observed && member.seen_under == under {
         return;
     }
+    member.seen_under = under;
     let text = difference(member, observed);
     member.observed = observed.cloned();
     member.observed_at = meta.at;

@@ -262,6 +262,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
             ..Observed::default()
         }),
         stopped: false,
+        missing: false,
     }
 }
 

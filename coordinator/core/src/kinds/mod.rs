@@ -300,8 +300,10 @@ pub struct MemberFacts {
     pub variant: String,
     /// What was seen, only if it belongs to the present revision and the host is up; otherwise absent = unknown.
     pub seen: Option<Observed>,
-    /// Its agent confirmed that no container of it runs, of whatever revision.
+    /// It is not to run, and its agent, knowing that, confirmed that no container of it does, of whatever revision or none.
     pub stopped: bool,
+    /// It is to run, and its agent has no container of it and cannot make one.
+    pub missing: bool,
 }
 
 /// One service as decisions see it.

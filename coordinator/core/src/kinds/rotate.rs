@@ -109,7 +109,7 @@ pub fn what(name: &str) -> &str {
 }
 
 fn is_stopped(member: &super::MemberFacts) -> bool {
-    !member.started && member.seen.as_ref().is_some_and(|seen| seen.stopped)
+    !member.started && member.stopped
 }
 
 /// What is waited for before a password is changed; nothing if every member serves.

@@ -11,7 +11,7 @@ mod expand;
 mod operate;
 mod place;
 mod procedure;
-mod publish;
+pub(crate) mod publish;
 mod render;
 mod replace;
 mod restart;

@@ -18,12 +18,23 @@ pub fn publish(state: &State, _now: Timestamp) -> Vec<Command> {
         };
         let on_host: Vec<MemberId> = state.members_on(id).map(|(member, _)| member).collect();
         let dropped: Vec<MemberId> = on_host.iter().filter(left_out).copied().collect();
+        let untold = |m: &&MemberId| {
+            let row = state.members.get(m).filter(|row| row.phase == Phase::Active);
+            row.is_some_and(|row| row.rendering.is_some() && row.told.is_none())
+        };
+        let told: Vec<MemberId> = on_host.iter().filter(untold).copied().collect();
         // A member that no published plan ever held still needs the agent's word that nothing of it is there.
-        if hash == host.plan_hash && dropped.is_empty() {
+        if hash == host.plan_hash && dropped.is_empty() && told.is_empty() {
             continue;
         }
         let counter = host.plan_counter + 1;
-        commands.push(Command::internal(What::PublishPlan { host: id.clone(), counter, hash, dropped }));
+        commands.push(Command::internal(What::PublishPlan {
+            host: id.clone(),
+            counter,
+            hash,
+            dropped,
+            told,
+        }));
     }
     commands
 }

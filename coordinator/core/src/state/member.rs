@@ -95,6 +95,13 @@ pub struct Member {
     pub observed: Option<Observed>,
     /// When that was.
     pub observed_at: Timestamp,
+    /// Counter of the plan that its agent acted on then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seen_under: u64,
+    /// Counter of the first plan that says of it what is said now; absent = none was published yet, or it is not known.
+    /// Written by `PublishPlan`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<u64>,
     /// When it was placed.
     pub placed_at: Timestamp,
 }
@@ -109,6 +116,32 @@ impl Member {
             .filter(|o| o.container_hash == rendering.container_hash && o.restarts_done >= self.restarts)
     }
 
+    /// What was seen was seen by an agent that acted on what is asked of it now, or on something newer.
+    ///
+    /// Safety: without this, a container that had ended by itself just before its stop was ordered would confirm that
+    /// order, although its agent, which does not know of it yet, starts it again.
+    #[must_use]
+    pub fn obeys(&self) -> bool {
+        self.observed.is_some() && self.told.is_some_and(|told| self.seen_under >= told)
+    }
+
+    /// Its agent stands by it that nothing of it runs, and that nothing will be started: also if no container is there at
+    /// all, which has no revision to be of.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        let rests = self.observed.as_ref().is_some_and(|seen| seen.stopped && !seen.running);
+        !self.started && rests && self.obeys()
+    }
+
+    /// It is to run, and its agent has no container of it and says why it makes none.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        let refused = |seen: &Observed| seen.container_hash.is_empty() && !seen.running && !seen.stopped;
+        self.started
+            && self.obeys()
+            && self.observed.as_ref().is_some_and(|seen| refused(seen) && !seen.detail.is_empty())
+    }
+
     /// Its container name, for messages.
     #[must_use]
     pub fn title(&self, id: MemberId) -> String {
@@ -120,4 +153,9 @@ impl Member {
     pub fn is_of(&self, service: &Name) -> bool {
         self.slot.service == *service
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(counter: &u64) -> bool {
+    *counter == 0
 }

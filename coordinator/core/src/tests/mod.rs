@@ -17,6 +17,7 @@ mod refusals;
 mod replace;
 mod rotation;
 mod scale;
+mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

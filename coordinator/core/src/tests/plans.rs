@@ -23,6 +23,7 @@ fn a_counter_stands_for_one_content_and_grows_only_when_it_changes() {
         counter: world.state.hosts[&id].plan_counter,
         hash: "other".to_owned(),
         dropped: Vec::new(),
+        told: Vec::new(),
     };
     assert!(world.propose(stale).is_err(), "two leaders cannot use one counter");
 }

@@ -7,7 +7,7 @@ use muster_model::view::OperationState;
 use super::{World, name, spec};
 use crate::command::What;
 use crate::kinds::golden::{facts, member};
-use crate::kinds::{Observed, Procedure, ProcedureStep, ServiceFacts, kind, rotate};
+use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, kind, rotate};
 use crate::secrets::{list, rotation_of};
 use crate::state::{OperationKind, SecretRow};
 
@@ -97,7 +97,7 @@ fn next(
         let mut member = member(slot, "", true);
         if stopped {
             member.started = false;
-            member.seen = Some(Observed { stopped: true, ..Observed::default() });
+            member.stopped = true;
         }
         member
     });

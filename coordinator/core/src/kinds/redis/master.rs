@@ -200,9 +200,7 @@ fn write(service: &ServiceFacts<'_>, recorded: Term, leader: &MemberFacts) -> Op
 
 /// A master that was stopped so that another one could lead runs again, as a replica.
 fn release(service: &ServiceFacts<'_>, recorded: Term) -> Option<Need> {
-    let parked = |m: &&MemberFacts| {
-        m.member != recorded.member && !m.started && m.seen.as_ref().is_some_and(|seen| seen.stopped)
-    };
+    let parked = |m: &&MemberFacts| m.member != recorded.member && !m.started && m.stopped;
     let parked: Vec<&MemberFacts> = service.members.iter().filter(parked).collect();
     let first = parked.first()?;
     let what = format!("{} runs again", title(service, first));

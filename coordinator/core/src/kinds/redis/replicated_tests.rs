@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::observe::interpret;
 use super::settings::Settings;
+use super::succession::Loss;
 use super::{Redis, term};
 use crate::kinds::golden::{
     child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
@@ -107,7 +108,25 @@ fn ended(mut member: MemberFacts) -> MemberFacts {
 fn halted(mut member: MemberFacts) -> MemberFacts {
     member.started = false;
     member.seen = Some(Observed { stopped: true, ..Observed::default() });
+    member.stopped = true;
     member
+}
+
+fn lost(member: &MemberFacts) -> Option<Loss> {
+    judge(vec![member.clone()], "4 1", |service| Loss::of(service, member).err().flatten())
+}
+
+#[test]
+fn a_master_counts_as_halted_only_by_an_agent_that_knows_of_the_order() {
+    let master = node(1, 1, "4 1");
+    assert_eq!(lost(&master), None);
+    assert_eq!(lost(&halted(master.clone())), Some(Loss::Halted));
+    let unconfirmed = MemberFacts { stopped: false, ..halted(master.clone()) };
+    assert_eq!(lost(&unconfirmed), Some(Loss::Ended), "it was seen stopped before it was told to stop");
+    let removed = MemberFacts { seen: None, ..halted(master.clone()) };
+    assert_eq!(lost(&removed), Some(Loss::Halted), "no container is there");
+    let unmade = MemberFacts { seen: None, missing: true, ..master };
+    assert_eq!(lost(&unmade), Some(Loss::Ended), "no container is there, and none can be made");
 }
 
 fn judge<T>(members: Vec<MemberFacts>, record: &str, read: impl Fn(&ServiceFacts<'_>) -> T) -> T {

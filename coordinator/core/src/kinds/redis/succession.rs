@@ -46,9 +46,14 @@ impl Loss {
         if !member.host_up {
             return Err(Some(Self::Silent));
         }
+        if member.stopped {
+            return Err(Some(Self::Halted));
+        }
+        if member.missing {
+            return Err(Some(Self::Ended));
+        }
         let Some(seen) = &member.seen else { return Err(None) };
         match &seen.role {
-            _ if seen.stopped && !member.started => Err(Some(Self::Halted)),
             _ if !seen.running => Err(Some(Self::Ended)),
             None => Err(Some(Self::Hung)),
             Some(_) if service.formed && term::has_none(member) => Err(Some(Self::Emptied)),

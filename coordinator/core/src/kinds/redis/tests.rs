@@ -172,6 +172,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
             ..Observed::default()
         }),
         stopped: false,
+        missing: false,
     }
 }
 
