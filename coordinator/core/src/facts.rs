@@ -38,7 +38,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         spec: &service.spec,
         revision: service.revision,
         slots: layout.slots,
-        members: members.values().map(|(id, member)| member_facts(state, *id, member)).collect(),
+        members: members.values().map(|(id, member)| member_facts(state, *id, member, now)).collect(),
         children: children.collect(),
         formed: service.formed,
         records: &service.records,
@@ -48,7 +48,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
     })
 }
 
-fn member_facts(state: &State, id: MemberId, member: &Member) -> MemberFacts {
+fn member_facts(state: &State, id: MemberId, member: &Member, now: Timestamp) -> MemberFacts {
     let host = state.hosts.get(&member.host);
     let host_up = host.is_some_and(|host| host.is_up());
     MemberFacts {
@@ -57,6 +57,7 @@ fn member_facts(state: &State, id: MemberId, member: &Member) -> MemberFacts {
         host: member.host.clone(),
         host_name: host.map_or_else(|| member.slot.service.clone(), |host| host.name.clone()),
         host_up,
+        host_since: host.map_or(now, |host| host.since),
         addresses: member.addresses.iter().map(|a| (a.network.clone(), a.address)).collect(),
         joins_existing: member.joins_existing,
         started: member.started,

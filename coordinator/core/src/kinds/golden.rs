@@ -247,6 +247,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
         host: HostId::new(format!("{slot:016x}")).unwrap(),
         host_name: name(&format!("host-{slot}")),
         host_up: true,
+        host_since: Timestamp(0),
         addresses: peer(slot, u64::from(slot), slot as u8).addresses,
         joins_existing: false,
         started: true,

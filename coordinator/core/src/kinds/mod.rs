@@ -26,7 +26,7 @@ mod votes;
 mod writer;
 
 pub use describe::schema_of;
-pub use parts::others_tell;
+pub use parts::{REPLACE_DATA_AFTER, others_tell};
 pub use procedure::{OPERATORS_WORD, Procedure, ProcedureProgress, ProcedureStep, operator_said};
 pub use tls::{CA, CA_SECRET};
 
@@ -286,6 +286,8 @@ pub struct MemberFacts {
     pub host_name: Name,
     /// The host's agent beats.
     pub host_up: bool,
+    /// Since when that is so.
+    pub host_since: Timestamp,
     /// Its addresses by network.
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     /// It was placed when the cluster existed already.

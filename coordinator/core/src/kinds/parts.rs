@@ -7,6 +7,7 @@ use muster_model::network::{Audience, Protocol};
 use muster_model::observed::{Answer, ContainerState, MemberStatus};
 use muster_model::plan::{Ask, FileSpec, HttpAsk, Limits, OnChange, PortSpec, Predicate, Probe, ProbeSpec};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
+use muster_model::time::Millis;
 use muster_model::view::{Health, HealthWord};
 
 use super::settings::Fields;
@@ -243,6 +244,15 @@ pub fn is_ready(member: &MemberFacts) -> bool {
 /// The member was seen in this role.
 pub fn has_role(member: &MemberFacts, role: &str) -> bool {
     member.seen.as_ref().is_some_and(|seen| seen.role.as_deref() == Some(role))
+}
+
+/// Time that a host may be down before members with data on it are given up, unless the spec says another.
+pub const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
+
+/// Its host has been down for as long as the spec lets members with data wait for theirs.
+pub fn is_given_up(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
+    let after = service.spec.replace_after.map_or(REPLACE_DATA_AFTER, |span| span.0);
+    !member.host_up && service.now.since(member.host_since) >= after
 }
 
 /// Why a member is not ready, for operators.

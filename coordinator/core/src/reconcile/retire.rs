@@ -6,12 +6,9 @@ use muster_model::time::{Millis, Timestamp};
 use super::fenced;
 use crate::command::{Act, Command, What};
 use crate::facts::{brake, kind_of, layout_of, service_facts};
-use crate::kinds::{ChildOrder, Layout, Wait};
+use crate::kinds::{ChildOrder, Layout, REPLACE_DATA_AFTER, Wait};
 use crate::scheduler::choose;
 use crate::state::{Member, OperationKind, Service, State};
-
-/// How long a host may be down before its members with data are replaced, unless the spec says otherwise.
-const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
 
 /// At most one command per service.
 pub fn retire(state: &State, now: Timestamp) -> Vec<Command> {

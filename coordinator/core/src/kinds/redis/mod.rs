@@ -14,6 +14,7 @@ mod replicated_tests;
 mod rotate;
 mod settings;
 mod succession;
+mod takeover;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -212,7 +213,7 @@ impl Kind for Redis {
     }
 
     fn goes_on_by_itself(&self, service: &ServiceFacts<'_>) -> bool {
-        Settings::of(service.spec).mode == Mode::Replicated
+        Settings::of(service.spec).mode != Mode::Single
     }
 
     fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {

@@ -30,6 +30,12 @@ pub enum Step {
     Start(Vec<MemberId>),
     /// Another member must lead, because the master was lost in this way.
     Succeed(Loss),
+    /// A task that takes an operator's word for exactly this.
+    Ask {
+        reason: String,
+        remedy: String,
+        then: Box<TaskDraft>,
+    },
     Wait,
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::cluster::{self, HASH_SLOTS, Node, empty_master, home, master_of, nodes};
 use super::need::{Need, Step, commands};
 use super::settings::{Mode, Settings};
-use super::{PORT, decide, master, render, succession};
+use super::{PORT, decide, master, render, succession, takeover};
 use crate::command::TaskDraft;
 use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
@@ -59,6 +59,10 @@ pub fn proceed(
         Step::Start(members) => return ProcedureStep::Start(members),
         Step::Succeed(loss) => return succession::succeed(service, settings, loss, answers),
         Step::Task(task) => task,
+        Step::Ask { reason, remedy, then } => match takeover::unanswered(&reason, &remedy, answers) {
+            Some(question) => return question,
+            None => then,
+        },
     };
     let tries: Vec<(Timestamp, &TaskOutcome)> =
         answers.iter().filter_map(|(label, outcome)| Some((began(label, &need.what)?, outcome))).collect();
@@ -102,7 +106,8 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings, answers: &[(String, Tas
     if !service.formed {
         return making(service, settings, &nodes);
     }
-    meet(service, &nodes, "join")
+    takeover::need(service, settings, &nodes, answers)
+        .or_else(|| meet(service, &nodes, "join"))
         .or_else(|| follow(service, &nodes, "join"))
         .or_else(|| note(service, &nodes))
         .or_else(|| forget(service, &nodes))
@@ -191,9 +196,15 @@ fn meet(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static str)
 
 /// Members without hash slots, and replicas of a foreign master, follow the master of their shard.
 fn follow(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static str) -> Option<Need> {
-    let master_of = |shard: u32| master_of(nodes, shard).or_else(|| empty_master(nodes, shard));
+    let covered: u32 = nodes.iter().filter(|node| node.leads()).map(|node| node.slots).sum();
+    // Safety: what follows a master that is gone may be the last copy of its shard, and would copy an empty one.
+    let fresh = |node: &Node<'_>| node.follows.is_none() || covered >= HASH_SLOTS;
+    let master_of = |node: &Node<'_>| {
+        let empty = || empty_master(nodes, node.shard()).filter(|_| fresh(node));
+        master_of(nodes, node.shard()).or_else(empty)
+    };
     let lost = |node: &&Node<'_>| {
-        let master = master_of(node.shard());
+        let master = master_of(node);
         let right = master.is_none_or(|master| node.follows == Some(master.id) || node.id == master.id);
         let owns = node.master && node.slots > 0;
         !owns && !right && master.is_some_and(|master| node.knows.contains(&master.id))
@@ -201,7 +212,7 @@ fn follow(service: &ServiceFacts<'_>, nodes: &[Node<'_>], procedure: &'static st
     let lost: Vec<&Node<'_>> = nodes.iter().filter(lost).collect();
     let first = lost.first()?;
     let calls = lost.iter().filter_map(|node| {
-        let master = master_of(node.shard())?;
+        let master = master_of(node)?;
         Some(at(node, "follow", &format!("CLUSTER REPLICATE {}", master.id)))
     });
     // The server itself refuses for a master with keys or hash slots.
@@ -230,7 +241,8 @@ fn known_ids<'a>(service: &'a ServiceFacts<'_>, nodes: &[Node<'a>]) -> BTreeSet<
     recorded.chain(nodes.iter().map(|node| node.id)).collect()
 }
 
-fn recorded<'a>(service: &'a ServiceFacts<'_>, slot: u32, member: MemberId) -> Option<&'a str> {
+/// The node id of a member, as recorded.
+pub fn recorded<'a>(service: &'a ServiceFacts<'_>, slot: u32, member: MemberId) -> Option<&'a str> {
     let (number, id) = service.records.get(&record_key(slot))?.split_once(' ')?;
     (number == member.to_string()).then_some(id)
 }

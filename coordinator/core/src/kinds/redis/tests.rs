@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use super::{Redis, observe, render};
 use crate::kinds::golden::{Scene, compare, facts, name, peer, platform, refused, running, spec};
-use crate::kinds::{Kind, MemberFacts, Observed, ProcedureStep, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, OPERATORS_WORD, Observed, ProcedureStep, ServiceFacts, UpdateStep};
 
 const CLUSTER: &str = r#"{"kind":"redis","network":"dbnet"}"#;
 
@@ -159,6 +159,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         joins_existing: false,
         variant: String::new(),
         host_up: true,
+        host_since: Timestamp(0),
         started: true,
         revision: muster_model::ids::Revision(1),
         current: true,
@@ -493,4 +494,95 @@ fn a_replica_of_a_shard_that_goes_stays_until_the_hash_slots_are_gone() {
     assert!(may(&members, 41).is_err());
     members[6].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "0".to_owned());
     assert!(may(&members, 42).is_ok() && may(&members, 41).is_ok());
+}
+
+/// Host 1 has been down for `dark` seconds; slot 12 was started again and waits for its master, slot 11.
+fn orphaned(dark: u64) -> Vec<MemberFacts> {
+    let mut members = whole();
+    for member in members.iter_mut().filter(|m| m.slot == 11 || m.slot == 22) {
+        (member.host_up, member.seen) = (false, None);
+        member.host_since = Timestamp(10_000_u64.saturating_sub(dark * 1_000));
+    }
+    for member in members.iter_mut() {
+        let Some(seen) = member.seen.as_mut() else { continue };
+        seen.facts.insert("state".to_owned(), "fail".to_owned());
+        seen.ready = member.slot != 12;
+    }
+    members
+}
+
+fn repaired(members: Vec<MemberFacts>, answers: &[(String, TaskOutcome)]) -> ProcedureStep {
+    judge(members, quietly, |service| {
+        let service = ServiceFacts { now: Timestamp(100_000), ..service.clone() };
+        super::repair::proceed(&service, &Settings::of(service.spec), answers)
+    })
+}
+
+#[test]
+fn a_shard_without_a_master_that_elects_nobody_is_taken_over_on_an_operators_word_only() {
+    let ProcedureStep::NeedsOperator { reason, remedy } = repaired(orphaned(0), &[]) else { panic!() };
+    assert!(
+        reason.contains("cache/11 on host-1 is gone") && reason.contains("cache/12 on host-2"),
+        "{reason}"
+    );
+    assert!(remedy.contains("TAKEOVER"), "{remedy}");
+    let said = |what: &str| vec![(OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: what.to_owned() })];
+    let other = repaired(orphaned(0), &said("something else"));
+    assert!(matches!(other, ProcedureStep::NeedsOperator { .. }), "{other:?}");
+    let step = repaired(orphaned(0), &said(&reason));
+    assert_eq!(words(&step), ["CLUSTER FAILOVER TAKEOVER"]);
+    let ProcedureStep::Task { task, .. } = step else { panic!() };
+    assert_eq!(task.member, MemberId(12));
+    assert!(task.guard.is_some_and(|guard| format!("{guard:?}").contains("master_link_status")));
+}
+
+#[test]
+fn a_master_that_could_come_back_is_not_asked_about() {
+    let is_asked =
+        |members: Vec<MemberFacts>| matches!(repaired(members, &[]), ProcedureStep::NeedsOperator { .. });
+    let mut brief = orphaned(0);
+    brief[0].host_since = Timestamp(70_000);
+    assert!(!is_asked(brief), "it is dark for a moment only");
+    let mut back = orphaned(0);
+    back[0].host_up = true;
+    assert!(!is_asked(back), "its agent answers: it may start it again");
+    let mut lost = orphaned(0);
+    (lost[0].host_up, lost[0].missing) = (true, true);
+    assert!(is_asked(lost), "its agent says that it cannot");
+    let mut linked = orphaned(0);
+    linked[1].seen.as_mut().unwrap().ready = true;
+    assert!(!is_asked(linked), "its master was just there");
+    assert!(!is_asked(whole()));
+}
+
+#[test]
+fn of_several_replicas_the_furthest_is_asked_about() {
+    let mut members = orphaned(0);
+    let mut third = members[1].clone();
+    (third.slot, third.member, third.host_name) = (13, MemberId(13), name("host-3"));
+    third.seen.as_mut().unwrap().system_id = Some(id(13));
+    members.push(third);
+    let step = repaired(members.clone(), &[]);
+    let ProcedureStep::Task { label, .. } = step else { panic!("{step:?}") };
+    let told =
+        json!({"info-12": {"slave_repl_offset": "7"}, "info-13": {"slave_repl_offset": "9"}}).to_string();
+    let step = repaired(members, &[(label, TaskOutcome::Done { answer: told })]);
+    let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
+    assert!(reason.contains("cache/13 on host-3, the furthest"), "{reason}");
+}
+
+#[test]
+fn the_last_copy_of_a_shard_never_follows_an_empty_master() {
+    let mut members = orphaned(0);
+    members[0] = node(11, 4, Ok(0));
+    members[0].member = MemberId(99);
+    members[0].seen.as_mut().unwrap().system_id = Some(id(97));
+    let known = [11, 12, 21, 22, 31, 32, 97].map(id).join(",");
+    for member in &mut members {
+        let Some(seen) = member.seen.as_mut() else { continue };
+        seen.facts.insert("knows".to_owned(), known.clone());
+    }
+    let step = repaired(members, &[]);
+    let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
+    assert!(reason.contains("cache/12"), "{reason}");
 }
