@@ -10,9 +10,9 @@ use muster_model::time::Millis;
 use serde::Deserialize;
 
 use super::observe::{JOINING, NO_HISTORY, WAITS};
-use super::{HISTORY, decide, render};
+use super::{HISTORY, HOLDERS, decide, render};
 use crate::command::TaskDraft;
-use crate::kinds::{MemberFacts, Observed, Procedure, ProcedureStep, ServiceFacts, parts};
+use crate::kinds::{MemberFacts, Observed, Procedure, ProcedureStep, ServiceFacts, operator_said, parts};
 
 const RECORD: &str = "record-history";
 const COLD_START: &str = "cold-start";
@@ -37,13 +37,21 @@ pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
     if let Some(history) = unrecorded(service) {
         return Some(make(RECORD, true, format!("the cluster is {history}")));
     }
+    if let Some(holders) = other_holders(service) {
+        return Some(make(RECORD, true, format!("the members {holders} have everything")));
+    }
     let concerned = concerned(service);
     // Otherwise the first one may still be making the database.
     let made = |seen: &Observed| seen.system_id.is_some() || seen.detail == WAITS;
     let told = |m: &MemberFacts| m.seen.as_ref().is_some_and(made);
     let stands = |m: &&MemberFacts| stands_still(service, m) && (service.formed || told(m));
-    let stands = concerned.iter().all(stands);
-    let nobody = stands && !concerned.is_empty() && service.members.len() == service.slots as usize;
+    let (lost, here): (Vec<&MemberFacts>, Vec<&MemberFacts>) =
+        concerned.into_iter().partition(|member| parts::is_given_up(service, member));
+    let stands = here.iter().all(stands);
+    // Where hosts are gone for good, nobody fills their slots any more.
+    let placed = service.members.len() == service.slots as usize
+        || (service.formed && !unread_holders(service).is_empty());
+    let nobody = stands && !here.is_empty() && placed && (service.formed || lost.is_empty());
     let why = "no member is in a cluster, and none is on its way into one";
     nobody.then(|| make(COLD_START, false, why.to_owned()))
 }
@@ -54,6 +62,30 @@ fn concerned<'a>(service: &'a ServiceFacts<'_>) -> Vec<&'a MemberFacts> {
         return service.members.iter().collect();
     }
     service.members.iter().min_by_key(|member| member.slot).into_iter().collect()
+}
+
+/// The recorded members that had everything when the cluster last was whole.
+fn holders(service: &ServiceFacts<'_>) -> BTreeSet<MemberId> {
+    let recorded = service.records.get(HOLDERS).map(String::as_str).unwrap_or_default();
+    recorded.split(',').filter_map(|id| id.parse().ok()).map(MemberId).collect()
+}
+
+/// What is to be recorded of them instead: all, once all are in step; without those that the cluster went on without.
+fn other_holders(service: &ServiceFacts<'_>) -> Option<String> {
+    decide::leader(service).filter(|member| parts::is_ready(member) && service.formed)?;
+    let members = &service.members;
+    let whole = members.len() == service.slots as usize && members.iter().all(parts::is_ready);
+    let recorded = holders(service);
+    let present = members.iter().map(|m| m.member).filter(|id| whole || recorded.contains(id));
+    let wanted: BTreeSet<MemberId> = present.collect();
+    let text: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    (wanted != recorded && !wanted.is_empty()).then(|| text.join(","))
+}
+
+/// Recorded ones that are no members any more: an operator said that they are lost, and nobody read their volumes.
+fn unread_holders(service: &ServiceFacts<'_>) -> Vec<MemberId> {
+    let is_member = |id: &MemberId| service.members.iter().any(|member| member.member == *id);
+    holders(service).into_iter().filter(|id| !is_member(id)).collect()
 }
 
 fn unrecorded<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a str> {
@@ -78,9 +110,12 @@ pub fn proceed(
     answers: &[(String, TaskOutcome)],
 ) -> ProcedureStep {
     match procedure.name.as_str() {
-        RECORD => match unrecorded(service) {
-            Some(history) => ProcedureStep::Record { key: HISTORY.to_owned(), value: history.to_owned() },
-            None => ProcedureStep::Done("the history of the cluster is recorded".to_owned()),
+        RECORD => match (unrecorded(service), other_holders(service)) {
+            (Some(history), _) => {
+                ProcedureStep::Record { key: HISTORY.to_owned(), value: history.to_owned() }
+            }
+            (None, Some(value)) => ProcedureStep::Record { key: HOLDERS.to_owned(), value },
+            (None, None) => ProcedureStep::Done("what is known of the cluster is recorded".to_owned()),
         },
         COLD_START => cold_start(service, answers),
         other => ProcedureStep::Done(format!("this version does not know the procedure {other}")),
@@ -115,22 +150,57 @@ fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> 
     }
     // Nothing is read, and nothing begun, before every agent confirmed that its member's container is gone.
     // What was stopped may be of an older revision than what a new spec gave the member meanwhile.
-    let concerned = concerned(service);
-    if concerned.iter().any(|member| member.started || !member.stopped) {
-        return ProcedureStep::Stop(concerned.iter().map(|member| member.member).collect());
+    let (lost, here): (Vec<&MemberFacts>, Vec<&MemberFacts>) =
+        concerned(service).into_iter().partition(|member| parts::is_given_up(service, member));
+    if here.iter().any(|member| member.started || !member.stopped) {
+        return ProcedureStep::Stop(here.iter().map(|member| member.member).collect());
+    }
+    let mut unread = Unread::default();
+    for member in lost {
+        let place = format!("slot {} on {}", member.slot, member.host_name);
+        unread.note(format!("{place}, which does not answer"), format!("bring {} back", member.host_name));
+    }
+    for member in unread_holders(service) {
+        unread.note(format!("member {member}, which was given up"), format!("bring member {member} back"));
     }
     let mut volumes = Vec::new();
-    for member in concerned {
+    for member in here {
         match read(member, answers) {
-            Ok(position) => volumes.push(Volume { member, position }),
-            Err(step) => return *step,
+            Read::Told(position) => volumes.push(Volume { member, position }),
+            Read::Asks(step) => return *step,
+            Read::Failed(why) => {
+                let place = format!("slot {} on {}", member.slot, member.host_name);
+                unread.note(format!("{place}, which cannot be read"), format!("repair {place} ({why})"));
+            }
         }
     }
-    choose(service, &volumes, answers)
+    choose(service, &volumes, &unread, answers)
+}
+
+/// Volumes that may be ahead of all that were read.
+#[derive(Default)]
+struct Unread {
+    /// Which, always in the same words: an operator's answer is for exactly these.
+    which: Vec<String>,
+    remedies: Vec<String>,
+}
+
+impl Unread {
+    fn note(&mut self, which: String, remedy: String) {
+        self.which.push(which);
+        self.remedies.push(remedy);
+    }
+}
+
+/// What came of asking a volume.
+enum Read {
+    Told(Position),
+    Asks(Box<ProcedureStep>),
+    Failed(String),
 }
 
 /// What the member's volume says, or the step that asks it.
-fn read(member: &MemberFacts, answers: &[(String, TaskOutcome)]) -> Result<Position, Box<ProcedureStep>> {
+fn read(member: &MemberFacts, answers: &[(String, TaskOutcome)]) -> Read {
     let label = format!("read {}", member.member);
     let own: Vec<&TaskOutcome> =
         answers.iter().filter(|(l, _)| *l == label).map(|(_, outcome)| outcome).collect();
@@ -138,21 +208,16 @@ fn read(member: &MemberFacts, answers: &[(String, TaskOutcome)]) -> Result<Posit
         if let TaskOutcome::Done { answer } = outcome
             && let Some(position) = answer.lines().rev().find_map(|line| serde_json::from_str(line).ok())
         {
-            return Ok(position);
+            return Read::Told(position);
         }
     }
     if own.len() < READS_MAX {
-        return Err(Box::new(one_shot(label, member.member, &["position"])));
+        return Read::Asks(Box::new(one_shot(label, member.member, &["position"])));
     }
-    Err(Box::new(ProcedureStep::NeedsOperator {
-        reason: format!(
-            "the volume of slot {} on {} cannot be read: {:?}",
-            member.slot,
-            member.host_name,
-            own.last()
-        ),
-        remedy: "repair that host or its volume".to_owned(),
-    }))
+    Read::Failed(match own.last() {
+        Some(TaskOutcome::Failed { why } | TaskOutcome::Refused { why }) => why.clone(),
+        _ => "no position in its answer".to_owned(),
+    })
 }
 
 fn one_shot(label: String, member: MemberId, words: &[&str]) -> ProcedureStep {
@@ -167,6 +232,7 @@ fn one_shot(label: String, member: MemberId, words: &[&str]) -> ProcedureStep {
 fn choose(
     service: &ServiceFacts<'_>,
     volumes: &[Volume<'_>],
+    unread: &Unread,
     answers: &[(String, TaskOutcome)],
 ) -> ProcedureStep {
     let known = || volumes.iter().filter(|v| v.position.data && v.position.uuid != NO_HISTORY);
@@ -189,6 +255,9 @@ fn choose(
             remedy: "restore a backup".to_owned(),
         };
     };
+    if let Some(question) = ask_operator(volumes, best, unread).filter(|q| !is_answered(q, answers)) {
+        return question;
+    }
     let label = format!("mark {}", best.member.member);
     let tries = answers.iter().filter(|(l, _)| *l == label).count();
     if tries >= READS_MAX {
@@ -199,6 +268,34 @@ fn choose(
     }
     let at = format!("{}:{}", best.position.uuid, best.position.seqno);
     one_shot(label, best.member.member, &["mark", &at])
+}
+
+/// Whether to begin without volumes that may be ahead: time proves nothing about them, only an operator can say it.
+fn ask_operator(volumes: &[Volume<'_>], best: &Volume<'_>, unread: &Unread) -> Option<ProcedureStep> {
+    if unread.which.is_empty() {
+        return None;
+    }
+    let table = table(volumes, None);
+    Some(ProcedureStep::NeedsOperator {
+        reason: format!(
+            "not read: {}; of those that were read, slot {} on {} has the most, up to {} ({table}): what only an unread one \
+             has would be lost",
+            unread.which.join(", "),
+            best.member.slot,
+            best.member.host_name,
+            best.position.seqno
+        ),
+        remedy: format!(
+            "{}, and it goes on by itself; or make sure that those which were not read are off and stay so: to continue is \
+             your word for that, and the cluster begins from slot {}",
+            unread.remedies.join(", "),
+            best.member.slot
+        ),
+    })
+}
+
+fn is_answered(question: &ProcedureStep, answers: &[(String, TaskOutcome)]) -> bool {
+    matches!(question, ProcedureStep::NeedsOperator { reason, .. } if operator_said(answers, reason))
 }
 
 /// All volumes in one line, for operators.

@@ -36,6 +36,8 @@ const CHECK_PORT: u16 = 9200;
 const PROXIES: u32 = 2;
 /// Record: the history that all members of the cluster belong to.
 const HISTORY: &str = "history";
+/// Record: the members that had everything when all were in step.
+const HOLDERS: &str = "holders";
 const SWITCHOVER_TIMEOUT_MS: u64 = 15_000;
 
 /// The kind `mariadb`.
@@ -150,6 +152,10 @@ impl Kind for Mariadb {
         answers: &[(String, TaskOutcome)],
     ) -> ProcedureStep {
         cold_start::proceed(service, procedure, answers)
+    }
+
+    fn goes_on_by_itself(&self, _service: &ServiceFacts<'_>) -> bool {
+        true
     }
 
     fn may_replace(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_model::ids::MemberId;
+use muster_model::ids::{MemberId, Name};
 use muster_model::observed::TaskOutcome;
 use muster_model::plan::TaskKind;
 use muster_model::spec::ServiceSpec;
@@ -10,11 +10,11 @@ use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use serde_json::{Value, json};
 
-use super::{HISTORY, Mariadb};
+use super::{HISTORY, HOLDERS, Mariadb};
 use crate::kinds::golden::{
     child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
 };
-use crate::kinds::{Kind, MemberFacts, Procedure, ProcedureStep, ServiceFacts, UpdateStep};
+use crate::kinds::{Kind, MemberFacts, OPERATORS_WORD, Procedure, ProcedureStep, ServiceFacts, UpdateStep};
 
 const HA: &str = r#"{"kind":"mariadb"}"#;
 const WRITTEN: &str = r#"{"kind":"mariadb","members":5,"image":"registry.example/db:11","gcache":"1GiB",
@@ -387,10 +387,105 @@ fn volumes_of_different_clusters_are_refused_with_the_table() {
     let step = Mariadb.proceed(&facts, &procedure, &answers);
     let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
     assert!(reason.contains("slot 2 on host-2 has another-history up to 9000"), "{reason}");
-    // A volume that cannot be read is not left out.
+}
+
+/// The question that a cold start stops with, and what follows on an operator's word for it.
+fn asked(facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> (String, ProcedureStep) {
+    let procedure = Procedure {
+        name: "cold-start".to_owned(),
+        why: String::new(),
+        can_wait: false,
+        arguments: BTreeMap::new(),
+    };
+    let step = Mariadb.proceed(facts, &procedure, answers);
+    let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
+    let mut answers = answers.to_vec();
+    let other = "not read: something else".to_owned();
+    answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: other }));
+    let again = Mariadb.proceed(facts, &procedure, &answers);
+    assert!(matches!(again, ProcedureStep::NeedsOperator { .. }), "a word for something else: {again:?}");
+    answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: reason.clone() }));
+    (reason, Mariadb.proceed(facts, &procedure, &answers))
+}
+
+#[test]
+fn a_volume_that_cannot_be_read_is_left_out_on_an_operators_word_only() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", ""]);
+    facts.now = Timestamp(60_000);
+    facts.members.iter_mut().for_each(stand(false));
     let failed = TaskOutcome::Failed { why: "disk".to_owned() };
-    let answers: Vec<_> = (1..=3).map(|_| ("read 1".to_owned(), failed.clone())).collect();
-    assert!(matches!(Mariadb.proceed(&facts, &procedure, &answers), ProcedureStep::NeedsOperator { .. }));
+    let mut answers: Vec<_> = (1..=3).map(|_| ("read 1".to_owned(), failed.clone())).collect();
+    answers.extend([(2, 40), (3, 52)].map(|(slot, seqno)| (format!("read {slot}"), told(UUID, seqno))));
+    let (reason, next) = asked(&facts, &answers);
+    assert!(reason.contains("slot 1 on host-1, which cannot be read"), "{reason}");
+    assert!(reason.contains("slot 3 on host-3 has the most, up to 52"), "{reason}");
+    assert_eq!(begin_of(&next).0, "mark 3");
+}
+
+#[test]
+fn a_cluster_whose_third_host_is_gone_begins_on_an_operators_word_only() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut facts = cluster(&service, &spec, ["", "", ""]);
+    facts.members.iter_mut().for_each(stand(true));
+    let third = &mut facts.members[2];
+    (third.host_up, third.seen, third.host_since) = (false, None, Timestamp(100_000));
+    facts.now = Timestamp(900_000);
+    assert_eq!(Mariadb.due(&facts), None, "its host may return");
+    facts.now = Timestamp(1_000_001);
+    let procedure = Mariadb.due(&facts).unwrap();
+    facts.members[..2].iter_mut().for_each(stand(false));
+    let mut answers: Vec<_> =
+        [(1, 40), (2, 52)].map(|(slot, n)| (format!("read {slot}"), told(UUID, n))).into();
+    let (reason, next) = asked(&facts, &answers);
+    assert!(reason.contains("slot 3 on host-3, which does not answer"), "{reason}");
+    assert_eq!(begin_of(&next).0, "mark 2");
+    // It is back before anybody said anything: its volume counts again.
+    facts.members[2] = member(3, "", false);
+    stand(false)(&mut facts.members[2]);
+    answers.push(("read 3".to_owned(), told(UUID, 60)));
+    let again = Mariadb.proceed(&facts, &procedure, &answers);
+    assert_eq!(begin_of(&again).0, "mark 3");
+}
+
+/// All in step, and nothing recorded yet.
+fn cluster_of_ready<'a>(service: &'a Name, spec: &'a ServiceSpec) -> ServiceFacts<'a> {
+    let members =
+        [(1, "leader"), (2, "replica"), (3, "replica")].map(|(slot, role)| member(slot, role, true));
+    facts(service, spec, members.into())
+}
+
+#[test]
+fn a_member_that_was_given_up_is_asked_for_although_another_fills_its_slot() {
+    let (service, spec) = (name("orders"), spec(HA));
+    let mut records = BTreeMap::from([(HISTORY.to_owned(), "1".to_owned())]);
+    let whole = ServiceFacts { records: &records, ..cluster_of_ready(&service, &spec) };
+    let procedure = Mariadb.due(&whole).unwrap();
+    let step = Mariadb.proceed(&whole, &procedure, &[]);
+    assert_eq!(step, ProcedureStep::Record { key: HOLDERS.to_owned(), value: "1,2,3".to_owned() });
+    records.insert(HOLDERS.to_owned(), "1,2,3".to_owned());
+    records.insert(HISTORY.to_owned(), UUID.to_owned());
+    assert_eq!(Mariadb.due(&ServiceFacts { records: &records, ..cluster_of_ready(&service, &spec) }), None);
+    let mut facts = ServiceFacts { records: &records, ..cluster(&service, &spec, ["", "", ""]) };
+    facts.members[2].member = MemberId(4);
+    facts.members.iter_mut().for_each(stand(false));
+    facts.now = Timestamp(60_000);
+    let nothing =
+        json!({ "data": false, "uuid": super::observe::NO_HISTORY, "seqno": -1, "last_to_stop": false });
+    let answers = [
+        ("read 1".to_owned(), told(UUID, 40)),
+        ("read 2".to_owned(), told(UUID, 52)),
+        ("read 4".to_owned(), TaskOutcome::Done { answer: nothing.to_string() }),
+    ];
+    let (reason, next) = asked(&facts, &answers);
+    assert!(reason.contains("member 3, which was given up"), "{reason}");
+    assert_eq!(begin_of(&next).0, "mark 2");
+    // The cluster went on without it: it had everything that is left.
+    let mut on = cluster_of_ready(&service, &spec);
+    on.members[2] = MemberFacts { member: MemberId(4), ..member(3, "joining", false) };
+    let on = ServiceFacts { records: &records, ..on };
+    let step = Mariadb.proceed(&on, &procedure, &[]);
+    assert_eq!(step, ProcedureStep::Record { key: HOLDERS.to_owned(), value: "1,2".to_owned() });
 }
 
 #[test]
