@@ -2,7 +2,7 @@
 //! without containers; skipped, loudly, where there are none.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use muster_agent::act;
 use muster_agent::ask::{self, Target};
 use muster_agent::runtime::docker::DockerEngine;
 use muster_core::kinds::{
-    Kind, MemberFacts, Observed, Peer, ProcedureStep, RenderContext, ServiceFacts, kind,
+    Kind, MemberFacts, OPERATORS_WORD, Observed, Peer, ProcedureStep, RenderContext, ServiceFacts, kind,
 };
 use muster_model::ids::{HostId, MemberId, Name, Revision, Slot};
 use muster_model::observed::{Answer, ContainerState, MemberStatus, ProbeResult, TaskOutcome};
@@ -30,6 +30,9 @@ const SPEC: &str = r#"{"kind":"redis","network":"dbnet","node_timeout":"2s"}"#;
 const PASSWORD: &str = "correct-horse";
 /// Slot and host of each member, as the scheduler places them on three hosts.
 const PLACES: [(u32, u32); 6] = [(11, 1), (12, 2), (21, 3), (22, 1), (31, 2), (32, 3)];
+
+/// The servers of all tests have the same addresses.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -97,6 +100,10 @@ struct World {
     nodes: BTreeMap<u32, Node>,
     records: BTreeMap<String, String>,
     formed: bool,
+    /// Slots whose hosts are down for long.
+    gone: BTreeSet<u32>,
+    /// What an operator was asked and said yes to.
+    agreed: Vec<String>,
     engine: Arc<DockerEngine>,
     secrets: Arc<BTreeMap<String, Secret<Vec<u8>>>>,
 }
@@ -116,6 +123,8 @@ impl World {
             nodes: BTreeMap::new(),
             records: BTreeMap::new(),
             formed: false,
+            gone: BTreeSet::new(),
+            agreed: Vec::new(),
             engine: DockerEngine::new("/nonexistent"),
             secrets: Arc::new(secrets),
         };
@@ -195,12 +204,17 @@ impl World {
                 addresses: node.peer.addresses.clone(),
                 joins_existing: false,
                 variant: String::new(),
-                host_up: true,
+                host_up: !self.gone.contains(&node.peer.slot),
+                host_since: Timestamp(0),
                 stopped: false,
+                missing: false,
                 started: true,
                 revision: Revision(1),
                 current: true,
-                seen: Some(self.observe(node).await),
+                seen: match self.gone.contains(&node.peer.slot) {
+                    true => None,
+                    false => Some(self.observe(node).await),
+                },
             });
         }
         members
@@ -256,6 +270,10 @@ impl World {
                     answers.push((label, outcome));
                 }
                 ProcedureStep::Record { key, value } => drop(self.records.insert(key, value)),
+                ProcedureStep::NeedsOperator { reason, .. } if !self.gone.is_empty() => {
+                    self.agreed.push(reason.clone());
+                    answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: reason }));
+                }
                 ProcedureStep::Wait(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 other => panic!("{what}: {other:?}"),
             }
@@ -311,6 +329,7 @@ async fn a_cluster_is_made_broken_and_mended() {
         eprintln!("SKIPPED: no /usr/bin/redis-server (apt install redis-server)");
         return;
     }
+    let _only = ONE_AT_A_TIME.lock().await;
     let mut world = World::new();
     let done = world.run("made", healthy).await;
     assert_eq!(done.first().map(String::as_str), Some("create"), "{done:?}");
@@ -357,4 +376,40 @@ async fn a_cluster_is_made_broken_and_mended() {
     assert_eq!(ask::check(world.engine.as_ref(), &replica, &guard).await, Ok(()));
     let master = world.target(&world.nodes[&11]);
     assert!(ask::check(world.engine.as_ref(), &master, &guard).await.unwrap_err().contains("does not hold"));
+}
+
+/// The replica was started again while its master was already gone: it does not know how old its data is, and no vote
+/// makes it master.
+#[tokio::test]
+async fn a_shard_whose_master_is_gone_for_good_is_taken_over_on_an_operators_word() {
+    if !Path::new("/usr/bin/redis-server").exists() {
+        eprintln!("SKIPPED: no /usr/bin/redis-server (apt install redis-server)");
+        return;
+    }
+    let _only = ONE_AT_A_TIME.lock().await;
+    let mut world = World::new();
+    world.run("made", healthy).await;
+    for number in 0..200 {
+        world.command(11, &format!("SET {{18}}{number} x")).await;
+    }
+    let had = world.keys(12).await;
+    assert!(had >= 200, "{had}");
+    for slot in [11, 12] {
+        world.nodes.get_mut(&slot).unwrap().kill();
+    }
+    world.gone = BTreeSet::from([11]);
+    world.nodes.get_mut(&12).unwrap().start();
+    let done = world.run("taken over", |kind, facts| kind.leads(facts, 12)).await;
+    assert!(done.iter().any(|name| name == "takeover"), "{done:?}");
+    assert_eq!(world.agreed.len(), 1, "{:?}", world.agreed);
+    assert!(world.agreed[0].contains("cache/11 on host-1 is gone"), "{:?}", world.agreed);
+    assert!(world.keys(12).await >= had);
+    // The old master comes back after all: it follows, and the shard is led where it is.
+    world.gone.clear();
+    world.nodes.get_mut(&11).unwrap().start();
+    let follows = |kind: &dyn Kind, facts: &ServiceFacts<'_>| {
+        kind.health(facts).word == HealthWord::Healthy && (kind.leads(facts, 12) != kind.leads(facts, 11))
+    };
+    world.run("followed", follows).await;
+    assert!(world.keys(11).await >= had && world.keys(12).await >= had);
 }
