@@ -203,6 +203,7 @@ impl World {
                 host_name: node.peer.host.clone(),
                 addresses: node.peer.addresses.clone(),
                 joins_existing: false,
+                seen_since: Timestamp(0),
                 variant: String::new(),
                 host_up: !self.gone.contains(&node.peer.slot),
                 host_since: Timestamp(0),

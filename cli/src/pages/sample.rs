@@ -80,6 +80,7 @@ pub fn service(text: &str, kind: &str, members: u32, word: HealthWord, revision:
         health: Health { word, reasons: Vec::new() },
         members: (1..=members).map(member).collect(),
         promises: Vec::new(),
+        details: Vec::new(),
         operation: None,
         endpoints: BTreeMap::new(),
     }
@@ -93,6 +94,7 @@ fn database() -> ServiceView {
     one.members[1].role = Some("sync_standby".to_owned());
     one.members[1].restarts = 1;
     one.promises = vec!["survives the loss of any one host".to_owned()];
+    one.details = vec!["version 15.20".to_owned(), "backup: none yet".to_owned()];
     one.operation = Some(OperationId(9));
     let url = |port: u16| vec![format!("postgresql://app@172.31.10.9:{port}/app")];
     one.endpoints = BTreeMap::from([("write".to_owned(), url(5000)), ("read".to_owned(), url(5001))]);

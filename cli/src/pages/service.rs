@@ -31,6 +31,7 @@ pub fn service(view: &PlatformView, one: &ServiceView, paint: Paint) -> String {
         ));
         text.push_str(&members(&child.members, view.at, paint));
     }
+    section(&mut text, paint, "State", one.details.iter().map(|line| clean(line)));
     let endpoints = one.endpoints.iter().flat_map(|(role, all)| {
         let head = format!("{role:<6} ");
         all.iter().map(move |url| format!("{head}{}", without_password(url)))
@@ -121,6 +122,10 @@ SLOT             HOST   STATE     ROLE   READY   LAG/DETAIL   REV   RESTARTS   S
 pg-main-etcd/1   h1     running   -      yes     -            1     0          5m
 pg-main-etcd/2   h2     running   -      yes     -            1     0          5m
 pg-main-etcd/3   h3     unknown   -      no      -            1     0          -
+
+State
+  version 15.20
+  backup: none yet
 
 Endpoints (`muster conn` prints them with passwords)
   read   postgresql://app@172.31.10.9:5001/app

@@ -153,6 +153,9 @@ pub struct ServiceView {
     pub members: Vec<MemberView>,
     /// What it promises: what survives what, and what may be lost.
     pub promises: Vec<String>,
+    /// Versions, quorum, who may take over, what waits for a restart, what happened last; one sentence each.
+    #[serde(default)]
+    pub details: Vec<String>,
     /// The operation that holds it.
     pub operation: Option<OperationId>,
     /// Where clients connect, by role.

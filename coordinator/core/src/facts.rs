@@ -60,6 +60,7 @@ fn member_facts(state: &State, id: MemberId, member: &Member, now: Timestamp) ->
         host_since: host.map_or(now, |host| host.since),
         addresses: member.addresses.iter().map(|a| (a.network.clone(), a.address)).collect(),
         joins_existing: member.joins_existing,
+        seen_since: member.observed_at,
         started: member.started,
         revision: member.rendering.as_ref().map_or(Revision(0), |r| r.revision),
         current: member.pending.is_none() && member.rendering.is_some(),

@@ -13,6 +13,7 @@ pub mod addresses;
 pub mod apply;
 pub mod certificates;
 pub mod command;
+mod detail;
 mod draft;
 pub mod drill;
 mod drill_report;

@@ -9,6 +9,7 @@ use muster_model::view::{
     PlatformView, ServiceView,
 };
 
+use crate::detail::details;
 use crate::facts::{brake, child_peers, kind_of, layout_of, needed_secrets, peers_of, service_facts};
 use crate::kinds::Endpoint;
 use crate::reconcile::{may_start, surplus_waits};
@@ -139,6 +140,7 @@ pub fn service(state: &State, local: &Local, name: &Name) -> Option<ServiceView>
         health,
         members,
         promises: if row.parent.is_none() { promises(state, name, local.now) } else { Vec::new() },
+        details: details(state, name, local.now),
         operation: state.holder(name).filter(|(_, op)| op.service == *name).map(|(id, _)| id),
         endpoints: endpoint_map(endpoints(state, name, None)),
     })

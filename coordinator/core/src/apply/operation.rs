@@ -10,7 +10,9 @@ use super::{PLATFORM, acts, event, fresh, unfit, unknown};
 use crate::command::{Act, Advance, LogMeta, Rejected, TaskDraft, Verb};
 use crate::drill::{DrillProgress, DrillStep};
 use crate::kinds::{OPERATORS_WORD, ProcedureProgress};
-use crate::state::{DrillReport, OPERATIONS_KEPT, Operation, OperationKind, Outcome, State, Step, TaskRow};
+use crate::state::{
+    DrillReport, OPERATIONS_KEPT, Operation, OperationKind, Outcome, State, Step, TaskRow, restarted_key,
+};
 
 /// Reports of drills kept.
 const DRILLS_KEPT: usize = 200;
@@ -42,6 +44,7 @@ pub fn start(
         end(state, id, Outcome::Cancelled, &format!("a {} took its place", kind.name()), meta);
     }
     let todo = begin(state, service, kind, meta)?;
+    note_restart(state, service, kind, actor);
     let id = state.next_operation.next();
     state.next_operation = id;
     let (step, drill) = match kind {
@@ -88,6 +91,15 @@ pub fn start(
     bump(state, service, meta);
     event(state, meta, service.as_str(), format!("operation {id} ({}) started by {actor}", kind.name()));
     Ok(id)
+}
+
+/// The platform restarts a slot because its engine asked for it: not a second time at the same revision.
+fn note_restart(state: &mut State, service: &Name, kind: &OperationKind, actor: &str) {
+    if let (OperationKind::Restart { slot: Some(slot) }, PLATFORM, Some(row)) =
+        (kind, actor, state.services.get_mut(service))
+    {
+        row.records.insert(restarted_key(*slot), row.revision.to_string());
+    }
 }
 
 /// What an operation does to State at its beginning, and the members that it works through.

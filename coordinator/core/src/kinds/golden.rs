@@ -250,6 +250,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
         host_since: Timestamp(0),
         addresses: peer(slot, u64::from(slot), slot as u8).addresses,
         joins_existing: false,
+        seen_since: Timestamp(0),
         started: true,
         revision: Revision(1),
         current: true,

@@ -22,6 +22,7 @@ pub mod rotate;
 mod s3;
 mod settings;
 pub(crate) mod tls;
+pub mod versions;
 mod votes;
 mod writer;
 
@@ -292,6 +293,8 @@ pub struct MemberFacts {
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     /// It was placed when the cluster existed already.
     pub joins_existing: bool,
+    /// Since when it was last seen like this.
+    pub seen_since: Timestamp,
     /// Its plan says run.
     pub started: bool,
     /// Revision of its rendered plan.
@@ -412,6 +415,11 @@ pub trait Kind: Sync {
         Ok(())
     }
 
+    /// Which versions of its engine an update may go to; absent = any.
+    fn line(&self) -> Option<versions::Line> {
+        None
+    }
+
     /// Services that this one brings along.
     fn children(&self, _name: &Name, _spec: &ServiceSpec) -> Vec<Child> {
         Vec::new()
@@ -478,6 +486,11 @@ pub trait Kind: Sync {
     /// How it is, with reasons.
     fn health(&self, service: &ServiceFacts<'_>) -> Health;
 
+    /// What the page of the service says beside its members: quorum, who may take over, what waits.
+    fn detail(&self, _service: &ServiceFacts<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The next step of a rolling update to the newest revision.
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep;
 
@@ -493,6 +506,11 @@ pub trait Kind: Sync {
     /// Whether a member that is no longer wanted, because the service has fewer slots now, may leave.
     fn may_retire(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {
         self.may_stop(service, member)
+    }
+
+    /// Slots whose engines ask for a restart, in the order in which they may have it now.
+    fn asks_for_restart(&self, _service: &ServiceFacts<'_>) -> Vec<u32> {
+        Vec::new()
     }
 
     /// Work that must be done now and that this kind carries out itself: a cold start, a node to be made known.

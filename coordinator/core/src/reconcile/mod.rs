@@ -4,6 +4,7 @@
 //! Each command is fenced with the state that it was decided on, so that late, repeated and reordered ones are
 //! harmless. To add one: a file with one public function, and one line in [`ALL`].
 
+mod asked;
 mod bootstrap;
 mod drain;
 mod drill;
@@ -51,6 +52,7 @@ pub const ALL: &[(&str, Reconciler)] = &[
     ("procedure", procedure::due),
     ("drain", drain::drain),
     ("rollout", rollout::rollout),
+    ("asked", asked::asked),
     ("operate", operate::operate),
     ("publish", publish::publish),
 ];

@@ -99,6 +99,10 @@ fn update(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind) -> Option<
     if !rendered(turn.state, facts) {
         return turn.wait(policy.deadline.0, "members are being rendered");
     }
+    let crossed = kind.line().and_then(|line| line.crossed(facts));
+    if let Some(why) = crossed.filter(|_| turn.operation.kind == OperationKind::Update) {
+        return Some(turn.fail(&why));
+    }
     match kind.next_update(facts) {
         UpdateStep::Done => Some(turn.end(Outcome::Done, "every member is at the newest revision")),
         UpdateStep::Wait(why) => turn.wait(policy.deadline.0, &why),

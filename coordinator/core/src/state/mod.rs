@@ -28,7 +28,9 @@ pub use operation::{
 pub use security::{
     AuditEntry, AuditLog, Certificate, CertificateNote, ClientRow, SecretRow, TokenRole, TokenRow,
 };
-pub use service::{PREVIOUS_KEPT, RECORD_LEN_MAX, RECORDS_MAX, Removal, Service, ServiceParent};
+pub use service::{
+    PREVIOUS_KEPT, RECORD_LEN_MAX, RECORDS_MAX, Removal, Service, ServiceParent, restarted_key,
+};
 
 /// Events kept; older ones are forgotten.
 pub const EVENTS_KEPT: usize = 2_000;

@@ -62,6 +62,12 @@ pub struct Service {
     pub version: LogIndex,
 }
 
+/// Record: the revision at which the slot had the restart that its engine asked for.
+#[must_use]
+pub fn restarted_key(slot: u32) -> String {
+    format!("restarted-{slot}")
+}
+
 impl Service {
     /// The spec of a revision, present or kept.
     #[must_use]

@@ -31,7 +31,7 @@ fn a_first_apply_says_where_members_go_and_what_survives() {
 #[test]
 fn a_changed_image_re_creates_members_and_another_field_does_not() {
     let world = World::with_postgres();
-    let image = json(r#"{"pg-main":{"kind":"postgres","image":"muster/postgres:16"}}"#);
+    let image = json(r#"{"pg-main":{"kind":"postgres","image":"muster/postgres:15.9"}}"#);
     let view = plan(&world, &image);
     assert_eq!(
         (view.changes[0].mark.as_str(), view.changes[0].what.as_str()),
@@ -39,6 +39,9 @@ fn a_changed_image_re_creates_members_and_another_field_does_not() {
     );
     let quiet = json(r#"{"pg-main":{"kind":"postgres","replace_after":"1h"}}"#);
     assert_eq!(plan(&world, &quiet).changes[0].mark, "~");
+    let major = json(r#"{"pg-main":{"kind":"postgres","image":"muster/postgres:16"}}"#);
+    let refused = plan(&world, &major).refusals;
+    assert!(refused.len() == 1 && refused[0].message.contains("another major version"), "{refused:?}");
 }
 
 #[test]

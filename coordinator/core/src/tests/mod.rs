@@ -52,6 +52,10 @@ pub struct World {
     pub usurper: bool,
     /// How often agents have released a member.
     pub released: BTreeMap<MemberId, u32>,
+    /// Every member of the database says that a parameter waits for a restart.
+    pub asks_for_restart: bool,
+    /// What the database's members say of their version: those of the first revision, the others.
+    pub versions: (String, String),
     /// Agents do not stop a leader.
     pub guards_lead: bool,
     /// Every change of a container: member and time.
@@ -91,6 +95,8 @@ impl World {
             refuse_switch: None,
             usurper: false,
             released: BTreeMap::new(),
+            asks_for_restart: false,
+            versions: Default::default(),
             guards_lead: false,
             restarts: Vec::new(),
             running: BTreeMap::new(),
@@ -273,7 +279,17 @@ impl World {
         let learner = member.slot.service.as_str().ends_with("-etcd") && self.locks.learns(member);
         let good = good && !learner;
         let (named, role) = if learner { (true, "learner") } else { (postgres, role) };
+        let mut facts = BTreeMap::new();
+        if postgres && self.asks_for_restart {
+            facts.insert("asks-for-restart".to_owned(), "yes".to_owned());
+        }
+        let (old, new) = &self.versions;
+        let version = if member.revision == revision(1) { old } else { new };
+        if postgres && !version.is_empty() {
+            facts.insert("version".to_owned(), version.clone());
+        }
         Observed {
+            facts,
             revision: member.revision,
             container_hash: hash,
             running: true,

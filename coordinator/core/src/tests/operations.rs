@@ -193,3 +193,32 @@ fn a_change_that_only_reloads_files_reaches_all_members_without_an_operation() {
         .all(|(_, m)| m.rendering.as_ref().is_some_and(|r| r.revision == revision(2)));
     assert!(at_newest);
 }
+
+#[test]
+fn a_restart_that_the_engine_asks_for_is_done_once_for_each_revision() {
+    let mut world = World::with_postgres();
+    world.asks_for_restart = true;
+    world.run_for(Millis::seconds(120));
+    // Each member once: replicas first, and the leader after it gave its role away. It never helps here.
+    let restarts =
+        world.state.operations.values().filter(|op| matches!(op.kind, OperationKind::Restart { .. }));
+    assert_eq!(restarts.count(), 3);
+    world.run_for(Millis::seconds(600));
+    assert_eq!(world.state.operations.len(), 3);
+}
+
+#[test]
+fn an_update_to_another_major_version_stops_after_the_first_member() {
+    let mut world = World::with_postgres();
+    world.versions = ("15.20".to_owned(), "16.1".to_owned());
+    world.run_for(Millis::seconds(5));
+    // The tag says nothing about it.
+    world.apply_spec(&image("newest"));
+    world.run_until("paused", |s| s.operations.values().any(|op| op.needs_operator.is_some()));
+    let reason = world.operation(1).needs_operator.clone().unwrap().reason;
+    assert!(reason.contains("16.1 is another major version of PostgreSQL than 15.20"), "{reason}");
+    let local = crate::view::Local { now: world.now, ..Default::default() };
+    let page = crate::view::service(&world.state, &local, &name("pg-main")).unwrap().details;
+    assert!(page.iter().any(|line| line.starts_with("versions: ")), "{page:?}");
+    assert!(page.contains(&"backup: none yet".to_owned()), "{page:?}");
+}

@@ -76,6 +76,11 @@ def probe(db):
     db.execute("GRANT EXECUTE ON FUNCTION muster.beat() TO muster_probe")
 
 
+def extension(name, database_name):
+    with connect(database_name) as db:
+        db.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
+
+
 def settings(wanted):
     """The dynamic settings, as a whole; only an operator's pause is left as it is."""
     with urllib.request.urlopen(REST, timeout=5) as answer:
@@ -106,6 +111,9 @@ def converge(wait):
         for entry in wanted["databases"]:
             database(db, entry["name"], entry["owner"])
     settings(wanted["settings"])
+    # Last: one that cannot be made must not keep back anything else.
+    for entry in wanted.get("extensions", []):
+        extension(entry["name"], entry["database"])
 
 
 def main():

@@ -14,8 +14,8 @@ use crate::writer::{Writer, connections_of, judge_losses};
 const WHOLE: Duration = Duration::from_secs(180);
 /// How long a login that must be refused is watched.
 const WATCH: Duration = Duration::from_secs(4);
-/// Longest gap of a client that was connected before.
-const GAP_MAX_MS: u64 = 500;
+/// Longest gap of a client that was connected before: nobody cuts it off, but members read files and run programs meanwhile.
+const GAP_MAX_MS: u64 = 3_000;
 
 /// PostgreSQL: every password of the service; the client that is connected goes on, the leader of the coordinators dies in it.
 pub fn postgres(platform: &Platform) -> Result<Value> {

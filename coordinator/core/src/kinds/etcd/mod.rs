@@ -12,6 +12,7 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 
 use super::settings::Fields;
+use super::versions::Line;
 use super::{
     Kind, Layout, Observed, Problem, Procedure, ProcedureStep, RenderContext, ServiceFacts, Survivability,
     UpdateStep, Wait, parts, votes,
@@ -19,6 +20,8 @@ use super::{
 
 /// The image if the spec names none.
 pub const IMAGE: &str = "muster/etcd:3.6.16";
+/// Its members change their common version only together, and never back.
+pub const LINE: Line = Line { engine: "etcd", fixed: 1, back: false, instead: "write it as it was" };
 /// Clients, and the gateway that speaks JSON.
 pub const CLIENT_PORT: u16 = 2379;
 

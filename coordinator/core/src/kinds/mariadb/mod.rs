@@ -21,6 +21,7 @@ use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::{self, Rotation};
+use super::versions::Line;
 use super::{
     Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
     SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
@@ -34,6 +35,14 @@ const READ_PORT: u16 = 3307;
 /// Where a member says how it is, to the proxies and to its agent.
 const CHECK_PORT: u16 = 9200;
 const PROXIES: u32 = 2;
+/// A series (10.11) is what other engines call a major version: its tables are upgraded once, and members of two series
+/// replicate only by luck.
+const LINE: Line = Line {
+    engine: "MariaDB",
+    fixed: 2,
+    back: true,
+    instead: "write it as it was, or make another service beside it and copy the data",
+};
 /// Record: the history that all members of the cluster belong to.
 const HISTORY: &str = "history";
 /// Record: the members that had everything when all were in step.
@@ -68,7 +77,11 @@ impl Kind for Mariadb {
             let help = "write it as it was, or make another service beside it and copy the data";
             return Err(Problem::new("mode", format!("the mode of `{name}` cannot be changed"), help));
         }
-        Ok(())
+        LINE.judge("image", &Settings::of(present).image, &Settings::of(written).image)
+    }
+
+    fn line(&self) -> Option<Line> {
+        Some(LINE)
     }
 
     fn schema(&self) -> Option<Value> {

@@ -3,8 +3,9 @@
 use muster_model::ids::MemberId;
 use muster_model::view::{Health, HealthWord};
 
-use super::observe::{LEADER, PAUSED, REPLICA, SYNC_STANDBY};
+use super::observe::{ASKS_FOR_RESTART, LEADER, PAUSED, REPLICA, SYNC_STANDBY};
 use super::settings::Settings;
+use crate::detail::slots;
 use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
 
 /// The member that leads, as far as is known.
@@ -47,6 +48,43 @@ pub fn is_formed(service: &ServiceFacts<'_>) -> bool {
     leader(service).is_some_and(|member| {
         parts::is_ready(member) && member.seen.as_ref().is_some_and(|seen| seen.system_id.is_some())
     })
+}
+
+/// Replicas first, the leader last; only while everything is well otherwise.
+pub fn asks_for_restart(service: &ServiceFacts<'_>) -> Vec<u32> {
+    if !service.formed || service.members.iter().any(|m| !m.current || !parts::is_ready(m)) {
+        return Vec::new();
+    }
+    let asks =
+        |m: &&MemberFacts| m.seen.as_ref().is_some_and(|seen| seen.facts.contains_key(ASKS_FOR_RESTART));
+    let leads = |m: &MemberFacts| leader(service).is_some_and(|leader| leader.member == m.member);
+    let mut found: Vec<(bool, u32)> =
+        service.members.iter().filter(asks).map(|m| (leads(m), m.slot)).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, slot)| slot).collect()
+}
+
+/// Who has every acknowledged row, how far the others are, what waits for a restart.
+pub fn detail(service: &ServiceFacts<'_>, settings: &Settings) -> Vec<String> {
+    let of = |fits: &dyn Fn(&MemberFacts) -> bool| slots(service.members.iter().filter(|m| fits(m)));
+    let mut lines = Vec::new();
+    let standby = of(&|m| parts::has_role(m, SYNC_STANDBY) && parts::is_ready(m));
+    lines.push(match (settings.synchronous, standby.as_str()) {
+        (false, _) => "asynchronous: a failover may lose the last writes".to_owned(),
+        (true, "") => {
+            "synchronous, but no standby is in step: the leader alone has the last writes".to_owned()
+        }
+        (true, slots) => format!("synchronous: every acknowledged row is in slot {slots}, too"),
+    });
+    let behind = of(&|m| m.seen.as_ref().is_some_and(|seen| seen.running && !seen.caught_up));
+    if !behind.is_empty() {
+        lines.push(format!("behind: slot {behind}"));
+    }
+    let waits = of(&|m| m.seen.as_ref().is_some_and(|seen| seen.facts.contains_key(ASKS_FOR_RESTART)));
+    if !waits.is_empty() {
+        lines.push(format!("a parameter waits for a restart of slot {waits}"));
+    }
+    lines
 }
 
 pub fn health(service: &ServiceFacts<'_>, settings: &Settings) -> Health {

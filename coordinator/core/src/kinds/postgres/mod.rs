@@ -4,6 +4,7 @@ mod apart;
 mod decide;
 mod observe;
 mod parameters;
+mod reclone;
 mod release;
 mod render;
 mod rotate;
@@ -25,6 +26,7 @@ use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::Rotation;
 use super::tls::{self, Tls};
+use super::versions::Line;
 use super::{
     Child, ChildOrder, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep,
     RenderContext, SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
@@ -40,6 +42,13 @@ const WRITE_PORT: u16 = 5000;
 /// Port of the proxies that leads to replicas that stream.
 const READ_PORT: u16 = 5001;
 const PROXIES: u32 = 2;
+/// The data of one major version cannot be read by another one.
+const LINE: Line = Line {
+    engine: "PostgreSQL",
+    fixed: 1,
+    back: true,
+    instead: "write it as it was, or make a second service of the new version beside it and copy the data",
+};
 
 /// The kind `postgres`.
 pub struct Postgres;
@@ -125,7 +134,13 @@ impl Kind for Postgres {
             let message = format!("service `{name}` cannot become `single`: its etcd is not made smaller");
             return Err(Problem::new("mode", message, "write `mode: ha` and `members: 2` instead"));
         }
-        Ok(())
+        let (old, new) = (Settings::of(old), Settings::of(new));
+        super::etcd::LINE.judge("etcd_image", &old.etcd_image, &new.etcd_image)?;
+        LINE.judge("image", &old.image, &new.image)
+    }
+
+    fn line(&self) -> Option<Line> {
+        Some(LINE)
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
@@ -163,6 +178,10 @@ impl Kind for Postgres {
 
     fn health(&self, service: &ServiceFacts<'_>) -> Health {
         decide::health(service, &Settings::of(service.spec))
+    }
+
+    fn detail(&self, service: &ServiceFacts<'_>) -> Vec<String> {
+        decide::detail(service, &Settings::of(service.spec))
     }
 
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
@@ -205,16 +224,25 @@ impl Kind for Postgres {
         rotate::confirm(service, secrets)
     }
 
+    fn asks_for_restart(&self, service: &ServiceFacts<'_>) -> Vec<u32> {
+        decide::asks_for_restart(service)
+    }
+
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
-        apart::due(service)
+        // What an asynchronous leader had and nobody else has is for an operator to look at.
+        let synchronous = Settings::of(service.spec).synchronous;
+        reclone::due(service).filter(|_| synchronous).or_else(|| apart::due(service))
     }
 
     fn proceed(
         &self,
         service: &ServiceFacts<'_>,
-        _procedure: &Procedure,
+        procedure: &Procedure,
         answers: &[(String, TaskOutcome)],
     ) -> ProcedureStep {
+        if procedure.name == reclone::RECLONE {
+            return reclone::proceed(service, procedure, answers);
+        }
         apart::proceed(service, answers)
     }
 

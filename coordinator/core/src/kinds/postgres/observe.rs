@@ -3,6 +3,7 @@
 use muster_model::observed::MemberStatus;
 use serde_json::Value;
 
+use crate::kinds::versions::VERSION;
 use crate::kinds::{Observed, parts};
 
 /// Holds the lock and takes writes.
@@ -13,6 +14,10 @@ pub const SYNC_STANDBY: &str = "sync_standby";
 pub const REPLICA: &str = "replica";
 /// Part of the detail of a member of a paused cluster.
 pub const PAUSED: &str = "paused";
+/// Part of the detail of a replica that runs without its leader.
+pub const NOT_STREAMING: &str = "does not stream";
+/// The fact that a parameter takes effect only after a restart, as the server itself says.
+pub const ASKS_FOR_RESTART: &str = "asks-for-restart";
 /// A replica that is behind by more is not caught up, in bytes.
 const LAG_MAX: u64 = 16 * parts::MIB;
 
@@ -28,6 +33,9 @@ pub fn interpret(status: &MemberStatus) -> Observed {
         seen.detail = "Patroni does not answer".to_owned();
         return seen;
     };
+    // 150020 is 15.20.
+    let version = body["server_version"].as_u64().map(|n| format!("{}.{}", n / 10_000, n % 10_000));
+    seen.facts.extend(version.map(|version| (VERSION.to_owned(), version)));
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     if seen.system_id.is_none() {
         seen.system_id = text("/database_system_identifier").map(str::to_owned);
@@ -51,7 +59,7 @@ pub fn interpret(status: &MemberStatus) -> Observed {
         seen.ready = state == "running" && streaming;
         seen.caught_up = seen.ready && lag(status).is_some_and(|lag| lag <= LAG_MAX);
         match (state, streaming) {
-            ("running", false) => detail.push("does not stream".to_owned()),
+            ("running", false) => detail.push(NOT_STREAMING.to_owned()),
             ("running", true) if !seen.caught_up => detail.push("far behind".to_owned()),
             _ => {}
         }
@@ -63,6 +71,7 @@ pub fn interpret(status: &MemberStatus) -> Observed {
     }
     if body["pending_restart"] == true {
         detail.push("a parameter waits for a restart".to_owned());
+        seen.facts.insert(ASKS_FOR_RESTART.to_owned(), "yes".to_owned());
     }
     if body["pause"] == true {
         detail.push(PAUSED.to_owned());

@@ -102,11 +102,14 @@ fn actions(service: &Name) -> BTreeMap<String, ActionSpec> {
 }
 
 fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
-    let wanted = json!({
+    let mut wanted = json!({
         "settings": dynamic(context, settings),
         "users": settings.users,
         "databases": settings.databases,
     });
+    if !settings.extensions.is_empty() {
+        wanted["extensions"] = json!(settings.extensions);
+    }
     let reload = OnChange::Reload("reload".to_owned());
     let converge = OnChange::Reload("converge".to_owned());
     let mut files = vec![

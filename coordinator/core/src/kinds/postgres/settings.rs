@@ -1,11 +1,11 @@
 //! The settings of a `postgres` service: reading, judging, defaults. Renders nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::Name;
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::parameters;
@@ -25,6 +25,47 @@ const RESERVED: Reserved = Reserved {
     databases: &["postgres", "template0", "template1"],
 };
 const PARAMETERS_MAX: usize = 200;
+const EXTENSIONS_MAX: usize = 100;
+/// What Debian's server brings along, without what reads the server's files or looks into its pages and its log.
+const EXTENSIONS: [&str; 37] = [
+    "amcheck",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dblink",
+    "dict_int",
+    "dict_xsyn",
+    "earthdistance",
+    "fuzzystrmatch",
+    "hstore",
+    "insert_username",
+    "intagg",
+    "intarray",
+    "isn",
+    "lo",
+    "ltree",
+    "moddatetime",
+    "pg_buffercache",
+    "pg_freespacemap",
+    "pg_prewarm",
+    "pg_stat_statements",
+    "pg_trgm",
+    "pg_visibility",
+    "pgcrypto",
+    "pgrowlocks",
+    "pgstattuple",
+    "postgres_fdw",
+    "seg",
+    "tablefunc",
+    "tcn",
+    "tsm_system_rows",
+    "tsm_system_time",
+    "unaccent",
+    "uuid-ossp",
+    "xml2",
+];
 
 /// What the service, Patroni or the safety of acknowledged rows depends on.
 const FORBIDDEN: [&str; 29] = [
@@ -95,6 +136,17 @@ pub struct Settings {
     pub users: Vec<String>,
     /// Databases, at least one.
     pub databases: Vec<Database>,
+    /// Extensions that are made where they are missing; never removed.
+    pub extensions: Vec<Extension>,
+}
+
+/// An extension of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Extension {
+    /// Its name, as the server knows it.
+    pub name: String,
+    /// The database that has it.
+    pub database: String,
 }
 
 impl Settings {
@@ -126,6 +178,7 @@ impl Settings {
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
+        let extensions = read_extensions(fields, &databases);
         Self {
             mode,
             members,
@@ -138,6 +191,7 @@ impl Settings {
             tls,
             users,
             databases,
+            extensions,
         }
     }
 }
@@ -148,6 +202,26 @@ pub fn judge_name(name: &Name) -> Option<Problem> {
         path: String::new(),
         message: format!("the name of a postgres service has at most {SERVICE_NAME_MAX} characters"),
         help: "take a shorter name".to_owned(),
+    })
+}
+
+fn read_extensions(fields: &mut Fields<'_>, databases: &[Database]) -> Vec<Extension> {
+    let mut seen = BTreeSet::new();
+    let help = "write a list of `- {name: NAME, database: DATABASE}`";
+    fields.list("extensions", EXTENSIONS_MAX, help, |extension| {
+        let name: String = extension.required("name", "write the extension's name, for example pg_trgm")?;
+        let database: Option<String> = extension.get("database", "write the name of one of `databases:`");
+        let database = database.or_else(|| Some(databases.first()?.name.clone()))?;
+        if !EXTENSIONS.contains(&name.as_str()) {
+            let help = format!("take one of {}", EXTENSIONS.join(", "));
+            extension.problem("name", "not one of the extensions that may be had", help);
+        } else if !databases.iter().any(|known| known.name == database) {
+            let help = "add it to `databases:`, or name one of them";
+            extension.problem("database", "no such database in this service", help);
+        } else if !seen.insert((name.clone(), database.clone())) {
+            extension.problem("name", format!("`{name}` is there twice"), "remove one of them");
+        }
+        Some(Extension { name, database })
     })
 }
 

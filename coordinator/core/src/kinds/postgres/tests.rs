@@ -6,6 +6,7 @@ use muster_model::ids::MemberId;
 use muster_model::observed::{Answer, TaskOutcome};
 use muster_model::plan::{Act, TaskKind};
 use muster_model::spec::ServiceSpec;
+use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use serde_json::{Value, json};
 
@@ -410,4 +411,76 @@ fn etcds_leader_leaves_the_host_of_the_databases_leader() {
     it.children.get_mut(&name("etcd")).unwrap().members[1].seen.as_mut().unwrap().ready = true;
     led(&mut it, leader % 3 + 1);
     assert_eq!(Postgres.due(&it), None);
+}
+
+#[test]
+fn a_parameter_that_asks_for_a_restart_gets_it_replicas_first_the_leader_last() {
+    let (service, spec) = (name("orders"), spec(r#"{"kind":"postgres"}"#));
+    let mut members =
+        vec![member(1, "leader", true), member(2, "sync_standby", true), member(3, "replica", true)];
+    let asked = |members: &Vec<crate::kinds::MemberFacts>| {
+        Postgres.asks_for_restart(&facts(&service, &spec, members.clone()))
+    };
+    assert_eq!(asked(&members), Vec::<u32>::new());
+    for at in [0, 2] {
+        let seen = members[at].seen.as_mut().unwrap();
+        seen.facts.insert(super::observe::ASKS_FOR_RESTART.to_owned(), "yes".to_owned());
+    }
+    assert_eq!(asked(&members), [3, 1]);
+    let page = Postgres.detail(&facts(&service, &spec, members.clone()));
+    assert!(page.contains(&"a parameter waits for a restart of slot 1, 3".to_owned()), "{page:?}");
+    members[1].seen.as_mut().unwrap().ready = false;
+    assert_eq!(asked(&members), Vec::<u32>::new(), "not while another member is away");
+}
+
+#[test]
+fn a_replica_that_cannot_follow_is_copied_anew_only_after_a_while_and_only_when_it_alone_is_away() {
+    let (service, spec) = (name("orders"), spec(r#"{"kind":"postgres"}"#));
+    let alone = self::spec(r#"{"kind":"postgres","synchronous":false}"#);
+    let mut members =
+        vec![member(1, "leader", true), member(2, "sync_standby", true), member(3, "replica", false)];
+    members[2].seen.as_mut().unwrap().detail = "does not stream, timeline 2".to_owned();
+    let due = |spec, members: &Vec<crate::kinds::MemberFacts>, now: u64| {
+        let mut facts = facts(&service, spec, members.clone());
+        facts.now = Timestamp(now);
+        Postgres.due(&facts)
+    };
+    assert_eq!(due(&spec, &members, 179_000), None);
+    let procedure = due(&spec, &members, 181_000).unwrap();
+    assert_eq!(procedure.name, "reclone");
+    let it = facts(&service, &spec, members.clone());
+    let ProcedureStep::Task { task, .. } = Postgres.proceed(&it, &procedure, &[]) else { panic!() };
+    assert_eq!(task.member, members[2].member);
+    assert!(task.guard.is_some() && format!("{:?}", task.what).contains("/reinitialize"));
+    assert_eq!(
+        due(&alone, &members, 181_000),
+        None,
+        "only it may have what an asynchronous leader acknowledged"
+    );
+    members[1].seen.as_mut().unwrap().ready = false;
+    assert_eq!(due(&spec, &members, 181_000), None, "two are away");
+    members[1].seen.as_mut().unwrap().ready = true;
+    members[2].seen.as_mut().unwrap().detail = "starting".to_owned();
+    assert_eq!(due(&spec, &members, 181_000), None, "it is on its way");
+}
+
+#[test]
+fn extensions_are_of_the_image_and_for_a_database_of_the_service() {
+    let fine =
+        r#"{"kind":"postgres","extensions":[{"name":"pg_trgm"},{"name":"uuid-ossp","database":"app"}]}"#;
+    assert_eq!(crate::kinds::golden::problems(fine, &[]), Vec::new());
+    refused(
+        r#"{"kind":"postgres","extensions":[{"name":"pg_trgm","database":"nowhere"}]}"#,
+        "extensions.0.database",
+    );
+    refused(r#"{"kind":"postgres","extensions":[{"name":"adminpack"}]}"#, "extensions.0.name");
+}
+
+#[test]
+fn another_major_version_is_refused_and_a_minor_one_is_not() {
+    let image = |tag: &str| spec(&format!(r#"{{"kind":"postgres","image":"a/postgres:{tag}"}}"#));
+    let change = |from: &str, to: &str| Postgres.may_become(&name("orders"), &image(from), &image(to));
+    assert!(change("15.3", "15.20").is_ok() && change("15", "15-next").is_ok());
+    let found = change("15.3", "16.0").unwrap_err();
+    assert!(found.path == "image" && found.message.contains("another major version"), "{found:?}");
 }

@@ -32,6 +32,7 @@ use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::Front;
 use super::rotate::Rotation;
+use super::versions::Line;
 use super::{
     Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
     SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
@@ -42,6 +43,13 @@ use crate::command::TaskDraft;
 pub const PORT: u16 = 6379;
 /// Members among themselves.
 const BUS_PORT: u16 = 16_379;
+/// A replica may be newer than its master, never older: it could not read what it is sent.
+const LINE: Line = Line {
+    engine: "the server",
+    fixed: 1,
+    back: false,
+    instead: "write it as it was, or make another service beside it and copy the keys",
+};
 
 /// The kind `redis`.
 pub struct Redis;
@@ -77,7 +85,11 @@ impl Kind for Redis {
             );
             return Err(Problem::new("flavour", message, help));
         }
-        Ok(())
+        LINE.judge("image", &present.image, &written.image)
+    }
+
+    fn line(&self) -> Option<Line> {
+        Some(LINE)
     }
 
     fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::settings::{Mode, Settings};
 use super::term::NOBODY;
+use crate::kinds::versions::VERSION;
 use crate::kinds::{Observed, parts};
 
 /// Takes writes for its hash slots.
@@ -59,6 +60,9 @@ pub fn interpret(settings: &Settings, status: &MemberStatus) -> Observed {
         return seen;
     };
     let info = |field: &str| body["info"][field].as_str().unwrap_or_default();
+    // Valkey says a version of Redis beside its own, which is not its own.
+    let version = [info("valkey_version"), info("redis_version")].into_iter().find(|text| !text.is_empty());
+    seen.facts.extend(version.map(|version| (VERSION.to_owned(), version.to_owned())));
     let master = info("role") == "master";
     seen.role = Some(if master { MASTER } else { REPLICA }.to_owned());
     let uptime: u64 = info("uptime_in_seconds").parse().unwrap_or_default();

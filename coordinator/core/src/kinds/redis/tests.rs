@@ -157,6 +157,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         host_name: name(&format!("host-{host}")),
         addresses: peer(slot, u64::from(slot), slot as u8).addresses,
         joins_existing: false,
+        seen_since: muster_model::time::Timestamp(0),
         variant: String::new(),
         host_up: true,
         host_since: Timestamp(0),
