@@ -46,6 +46,7 @@ fn status(at: u64, word: HealthWord, operations: Vec<OperationView>) -> Platform
         coordinators: Vec::new(),
         hosts: Vec::new(),
         services: vec![ServiceView {
+            details: Vec::new(),
             name: name("web"),
             kind: name("app"),
             owner: None,

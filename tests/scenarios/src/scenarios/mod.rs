@@ -4,6 +4,7 @@ pub mod dead;
 pub mod drills;
 pub mod faults;
 pub mod first;
+pub mod grow;
 pub mod hosts;
 pub mod identity;
 pub mod mariadb;

@@ -13,9 +13,17 @@ use crate::specs;
 /// # Errors
 /// The images were not built.
 pub fn spec(platform: &Platform, image: &str) -> Result<String> {
+    spec_with(platform, image, "")
+}
+
+/// The same with more lines for the database.
+///
+/// # Errors
+/// The images were not built.
+pub fn spec_with(platform: &Platform, image: &str, more: &str) -> Result<String> {
     let settings = &platform.settings;
     let services = [
-        specs::postgres(settings, image, &platform.etcd_image()?),
+        specs::postgres(settings, image, &platform.etcd_image()?) + more,
         specs::app(settings, 3, "second"),
         specs::client("dbclient", settings, "dbnet", 3, true),
         specs::client("outsider", settings, "proxy", 3, false),
