@@ -36,7 +36,7 @@ Operate
   service      Switchover, restart, replace, scale, update, roll back, remove
   secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
-  host         Hosts: list, show, cordon, uncordon, drain, revoke
+  host         Hosts: list, show, cordon, uncordon, drain, revoke, remove
   operator     Who may do what: list, add, revoke
   token        Let a host or coordinator join
 
@@ -192,7 +192,7 @@ log: keep secrets out of arguments.")]
     /// Break something on purpose and measure what clients noticed
     #[command(subcommand)]
     Drill(DrillCommand),
-    /// Hosts: list, show, cordon, uncordon, drain, revoke
+    /// Hosts: list, show, cordon, uncordon, drain, revoke, remove
     #[command(subcommand)]
     Host(HostCommand),
     /// Who may do what: list, add, revoke
@@ -546,6 +546,13 @@ pub enum HostCommand {
         /// Said in the audit log
         #[arg(long, default_value = "", value_name = "TEXT")]
         why: String,
+    },
+    /// Take it off the platform for good; nothing may be left on it that is wanted
+    ///
+    /// Its agent's keys are revoked. On the server itself nothing is touched any more. A coordinator on it goes on.
+    Remove {
+        /// Its name or id
+        host: Name,
     },
     /// Place members on it again
     Uncordon {

@@ -239,10 +239,15 @@ async fn judge_ended(
     ended.retain(|one| {
         !before.operations.contains(&one.id) && belongs(&one.service, services, &view.services)
     });
-    // A failed one that was followed by a good one is mended.
+    judge_last(ended)
+}
+
+/// A failed one that was followed by a good one is mended, unless that one only takes it back.
+fn judge_last(mut ended: Vec<OperationView>) -> Result<()> {
+    ended.retain(|one| !matches!(one.kind.as_str(), "drill" | "rollback"));
     ended.sort_by_key(|one| one.id);
     for name in ended.iter().map(|one| &one.service).collect::<BTreeSet<_>>() {
-        let last = ended.iter().rev().find(|one| one.service == *name && one.kind != "drill");
+        let last = ended.iter().rev().find(|one| one.service == *name);
         last.map_or(Ok(()), judge)?;
     }
     Ok(())
@@ -297,5 +302,20 @@ mod tests {
         assert_eq!(exit::hint(&error).unwrap(), "muster op continue 9, or muster op cancel 9");
         let done = OperationView { state: OperationState::Done, ..sample::operation() };
         assert!(judge(&done).is_ok());
+    }
+
+    #[test]
+    fn an_update_that_was_taken_back_did_not_go_well_and_one_that_was_mended_did() {
+        let ended = |id, kind: &str, state| OperationView {
+            id: OperationId(id),
+            kind: kind.to_owned(),
+            state,
+            ..sample::operation()
+        };
+        let undone =
+            [ended(3, "update", OperationState::RolledBack), ended(4, "rollback", OperationState::Done)];
+        assert_eq!(exit::of(&judge_last(undone.to_vec()).unwrap_err()), Exit::Paused);
+        let mended = [ended(4, "update", OperationState::Done), ended(3, "update", OperationState::Failed)];
+        assert!(judge_last(mended.to_vec()).is_ok());
     }
 }

@@ -23,6 +23,7 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/Logs", OPERATORS),
     ("/muster.control.v1.Control/Exec", OPERATORS),
     ("/muster.control.v1.Control/SetScheduling", OPERATORS),
+    ("/muster.control.v1.Control/RemoveHost", ADMINS),
     ("/muster.control.v1.Control/StartOperation", OPERATORS),
     ("/muster.control.v1.Control/SteerOperation", OPERATORS),
     ("/muster.control.v1.Control/Operation", READERS),

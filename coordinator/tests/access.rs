@@ -68,7 +68,8 @@ fn expected(method: &str) -> Vec<Role> {
         ) => vec![Operator, Admin],
         (
             "muster.control.v1.Control",
-            "Apply" | "RemoveService" | "CreateToken" | "IssueOperator" | "Operators" | "Revoke" | "Audit",
+            "Apply" | "RemoveService" | "RemoveHost" | "CreateToken" | "IssueOperator" | "Operators"
+            | "Revoke" | "Audit",
         ) => {
             vec![Admin]
         }

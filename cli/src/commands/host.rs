@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use muster_model::ids::Name;
 use muster_model::spec::Span;
-use muster_model::view::{HostView, MemberView, PlatformView, Scheduling};
-use muster_proto::control::{RevokeRequest, SetSchedulingRequest};
+use muster_model::view::{HostView, Liveness, MemberView, PlatformView, Scheduling};
+use muster_proto::control::{RemoveHostRequest, RevokeRequest, SetSchedulingRequest};
 
 use crate::app::App;
 use crate::args::HostCommand;
@@ -36,6 +36,7 @@ pub async fn run(app: &App, command: HostCommand) -> Result<Exit> {
             let request = RevokeRequest { host: host.to_string(), why, ..RevokeRequest::default() };
             operator::revoke(app, &host, &question, request).await
         }
+        HostCommand::Remove { host } => remove(app, &host).await,
         HostCommand::Uncordon { host } => schedule(app, &host, Scheduling::Open).await,
     }
 }
@@ -118,6 +119,15 @@ async fn drain(app: &App, name: &Name, timeout: Span, detach: bool) -> Result<Ex
         "pass --yes to go on without being asked",
     )?;
     let client = app.client()?;
+    let status = client.status(PATIENCE).await?;
+    if find(&status, name)?.liveness == Liveness::Down {
+        let message = format!("{name} is down: nothing can be moved away from it");
+        let hint = format!(
+            "what it had is replaced by itself after a while where another host has room (`muster explain {name}`); if it \
+             never comes back: `muster host remove {name}`"
+        );
+        return Err(Failure::new(Exit::Refused, message).hint(hint).into());
+    }
     set(&client, name, "draining").await?;
     if detach {
         app.console.note(format!("{name} is being emptied; `muster explain {name}` shows how it goes on"))?;
@@ -137,6 +147,39 @@ async fn drain(app: &App, name: &Name, timeout: Span, detach: bool) -> Result<Ex
     Err(Failure::new(Exit::Refused, message)
         .hint(format!("`muster host uncordon {name}` gives it up"))
         .into())
+}
+
+/// The last thing that is done with a host.
+async fn remove(app: &App, name: &Name) -> Result<Exit> {
+    let client = app.client()?;
+    let status = client.status(PATIENCE).await?;
+    let host = find(&status, name)?;
+    let question = if host.liveness == Liveness::Down {
+        format!("Remove {name} for good? It is down: say this only if the server never comes back as it was.")
+    } else {
+        format!("Remove {name} for good? Its agent is cut off and cannot return with its key.")
+    };
+    confirm(
+        &app.console,
+        app.globals.yes,
+        Care::Destructive(name.as_str()),
+        &question,
+        "pass --yes to go on without being asked",
+    )?;
+    let request = RemoveHostRequest { caller: client.caller(), host: name.to_string() };
+    let changed =
+        client.call(PATIENCE, async |mut control| control.remove_host(request.clone()).await).await?;
+    if app.console.is_json() {
+        app.console.json(&serde_json::json!({ "index": changed.index }))?;
+        return Ok(Exit::Ok);
+    }
+    app.console.say(format!("{name} is no longer part of the platform"))?;
+    let on_it = |endpoint: &str| endpoint.rsplit_once(':').is_some_and(|(at, _)| at == host.address);
+    if let Some(left) = status.coordinators.iter().find(|one| on_it(&one.endpoint)) {
+        app.console
+            .note(format!("its coordinator {} still counts: it votes while it runs", left.endpoint))?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// Waits until nothing moves any more; what stays, with the reasons.

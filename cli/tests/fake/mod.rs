@@ -304,6 +304,12 @@ impl Control for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn remove_host(&self, request: Request<RemoveHostRequest>) -> Answer<Changed> {
+        let request = request.into_inner();
+        self.heard(format!("remove host {}", request.host), request.caller);
+        Ok(Response::new(Changed { index: 9 }))
+    }
+
     async fn start_operation(&self, request: Request<StartOperationRequest>) -> Answer<Started> {
         let request = request.into_inner();
         let what = format!("{} {} {} {}", request.kind, request.service, request.slot, request.argument);

@@ -107,6 +107,11 @@ pub enum What {
         /// The new state.
         scheduling: Scheduling,
     },
+    /// Takes a host off the platform for good. It must be empty, or down with nothing left on it that is wanted.
+    RemoveHost {
+        /// The host.
+        host: HostId,
+    },
     /// Makes a spec the desired state. It was validated before; `apply` does not judge it again.
     ApplySpec {
         /// The spec.

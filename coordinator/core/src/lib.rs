@@ -22,6 +22,7 @@ pub mod explain;
 pub mod facts;
 pub mod holders;
 pub mod kinds;
+pub mod leave;
 pub mod liveness;
 pub mod observe;
 pub mod plan;

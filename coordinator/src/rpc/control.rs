@@ -189,6 +189,14 @@ impl Control for Controls {
         self.schedule(actor, request.into_inner()).await
     }
 
+    async fn remove_host(
+        &self,
+        request: Request<pb::RemoveHostRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.forget_host(actor, request.into_inner()).await
+    }
+
     async fn start_operation(
         &self,
         request: Request<pb::StartOperationRequest>,

@@ -10,7 +10,8 @@ use muster_model::view::Scheduling;
 
 use super::{event, touch_services_on, unfit, unknown};
 use crate::command::{HostRegistration, LogMeta, Rejected};
-use crate::state::{Host, Liveness, Phase, State};
+use crate::holders;
+use crate::state::{Host, Liveness, Member, Phase, State};
 
 /// Most hosts of one platform.
 const HOSTS_MAX: usize = 256;
@@ -153,6 +154,33 @@ pub fn scheduling(
         let name = host.name.to_string();
         event(state, meta, &name, format!("scheduling is now {scheduling:?}").to_lowercase());
     }
+    Ok(())
+}
+
+/// The host's keys are revoked with its row: an agent that comes back is refused, and so is what it says. Members that
+/// were to leave it and whose stop it never confirmed are given up with it; that is the operator's word.
+pub fn remove(state: &mut State, id: &HostId, meta: LogMeta) -> Result<(), Rejected> {
+    let host = state.hosts.get(id).ok_or_else(|| unknown("host", id))?;
+    let (name, up) = (host.name.to_string(), host.is_up());
+    let stays = |member: &Member| up || member.phase == Phase::Active;
+    let left: Vec<String> =
+        state.members_on(id).filter(|(_, m)| stays(m)).map(|(_, m)| m.slot.to_string()).collect();
+    if !left.is_empty() {
+        return Err(unfit(format!("host {name} still has {}", left.join(", "))));
+    }
+    for serial in holders::of_host(state, id).unwrap_or_default() {
+        super::security::revoke(state, &serial, "its host was removed", meta)?;
+    }
+    touch_services_on(state, id, meta.index);
+    let given_up: Vec<MemberId> = state.members_on(id).map(|(member, _)| member).collect();
+    for member in given_up {
+        state.members.remove(&member);
+    }
+    for blocks in state.blocks.values_mut() {
+        blocks.retain(|_, block| block.host != *id);
+    }
+    state.hosts.remove(id);
+    event(state, meta, &name, "removed from the platform");
     Ok(())
 }
 

@@ -68,6 +68,7 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
             host::facts(state, host, boot, facts, *engine, conditions, meta)?;
         }
         What::SetScheduling { host, scheduling } => host::scheduling(state, host, *scheduling, meta)?,
+        What::RemoveHost { host } => host::remove(state, host, meta)?,
         What::ApplySpec { spec, yaml, at } => platform::apply_spec(state, spec, yaml, *at, meta)?,
         What::Service { service, seen, acts } => {
             fresh(state, service, *seen)?;

@@ -9,6 +9,7 @@ pub fn of(what: &What) -> String {
         What::RegisterHost(host) => format!("register host {} ({}) at {}", host.name, host.id, host.address),
         What::HostLiveness { host, liveness, .. } => format!("host {host} is {liveness:?}"),
         What::HostFacts { host, .. } => format!("facts of host {host}"),
+        What::RemoveHost { host } => format!("removal of host {host}"),
         What::SetScheduling { host, scheduling } => format!("scheduling of host {host}: {scheduling:?}"),
         What::ApplySpec { yaml, at, .. } => {
             format!("apply a spec of {} bytes, planned at {}", yaml.len(), at.map_or(0, |i| i.0))

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::facts::brake;
+use crate::leave;
+use crate::state::Phase;
 
 fn app(replicas: u32) -> Arc<PlatformSpec> {
     spec(serde_json::json!({ "web": { "kind": "app", "image": "demo/web:1", "replicas": replicas } }))
@@ -50,6 +52,47 @@ fn members_with_data_wait_a_quarter_of_an_hour_and_are_then_replaced_etcd_among_
     let names = world.locks.names();
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(names.contains(&format!("pg-main-etcd-{}-{}", joined.1.slot.index, joined.0)), "{names:?}");
+}
+
+#[test]
+fn a_host_is_removed_only_when_nothing_that_is_wanted_is_left_on_it() {
+    let mut world = World::with_postgres();
+    world.must(What::RecordCertificate {
+        serial: "0a".to_owned(),
+        subject: format!("muster://demo/agent/{}", host_id(2)),
+        key_digest: "k".to_owned(),
+        expires: Timestamp(u64::MAX),
+    });
+    let remove = || What::RemoveHost { host: host_id(2) };
+    let why = leave::refusal(&world.state, &host_id(2)).unwrap();
+    assert!(why.contains("muster host drain vps-2"), "{why}");
+    assert!(world.propose(remove()).is_err());
+    world.down(2);
+    let why = leave::refusal(&world.state, &host_id(2)).unwrap();
+    assert!(why.contains("muster service replace pg-main/"), "{why}");
+    assert!(world.propose(remove()).unwrap_err().to_string().contains("still has"), "{why}");
+    assert_eq!(world.state.certificates["0a"].revoked, None);
+    world.join(4);
+    world.run_until("all on the spare host", |state| {
+        let here = |m: &&crate::state::Member| m.host == host_id(2) && m.phase == Phase::Active;
+        let whole = |service| state.members_of(&name(service)).len() == 3;
+        state.members.values().filter(here).count() == 0 && whole("pg-main") && whole("pg-main-etcd")
+    });
+    assert_eq!(leave::refusal(&world.state, &host_id(2)), None);
+    world.must(remove());
+    assert!(!world.state.hosts.contains_key(&host_id(2)));
+    assert_eq!(world.state.check(), Vec::new());
+    assert!(world.state.certificates["0a"].revoked.is_some(), "its agent cannot return");
+    let beats = What::HostLiveness {
+        host: host_id(2),
+        liveness: Liveness::Up,
+        boot: Some(BootId("boot-2".to_owned())),
+    };
+    assert!(world.propose(beats).is_err());
+    world.silent.remove(&host_id(2));
+    world.join(5);
+    world.run_until("all ready", all_ready);
+    assert_eq!(world.state.check(), Vec::new());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use muster_core::drill::{DrillSpec, refusal as drill_refusal};
 use muster_core::facts::kind_of as kind_of_service;
 use muster_core::holders;
 use muster_core::kinds::CA;
+use muster_core::leave;
 use muster_core::reconcile::replace_refusal;
 use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
@@ -75,6 +76,23 @@ impl Controls {
             }
         };
         let what = What::SetScheduling { host: id.clone(), scheduling };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+    }
+
+    pub(super) async fn forget_host(
+        &self,
+        actor: String,
+        request: pb::RemoveHostRequest,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let state = self.read().await?;
+        let host = name("host", &request.host)?;
+        let (id, _) =
+            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
+        if let Some(why) = leave::refusal(&state, id) {
+            return Err(Status::failed_precondition(why));
+        }
+        let what = What::RemoveHost { host: id.clone() };
         let reply = self.propose(actor, request.caller, what).await?;
         Ok(Response::new(pb::Changed { index: reply.index.0 }))
     }
@@ -258,7 +276,7 @@ impl Controls {
             found.push(ConnView { role: endpoint.role, url });
         }
         if found.is_empty() {
-            return Err(Status::failed_precondition(format!(
+            return Err(Status::not_found(format!(
                 "`{service}` offers no connections, or none to this user"
             )));
         }

@@ -134,7 +134,7 @@ fn reclone(platform: &Platform) -> Result<Value> {
     filled?;
     let begin = Instant::now();
     let seen = wait("the replica copied anew", Duration::from_secs(420), || {
-        let operations: Vec<OperationView> = platform.cli.json(&["op", "ls"])?;
+        let operations: Vec<OperationView> = platform.cli.json(&["op", "ls", "--all"])?;
         let found =
             operations.iter().find(|op| op.kind.contains("reclone") || op.step.contains("copies the leader"));
         found.cloned().context("no operation copies it anew")
@@ -159,9 +159,10 @@ fn rolls_back(platform: &Platform) -> Result<Value> {
     let begin = Instant::now();
     let out = platform.cli.output(&["--yes", "apply", &path.to_string_lossy()])?;
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    ensure!(!out.status.success(), "apply said that all is well: {said}");
-    let operations: Vec<OperationView> = platform.cli.json(&["op", "ls"])?;
-    let last = operations.iter().find(|op| op.service.as_str() == service).context("no operation")?;
+    ensure!(out.status.code() == Some(4), "apply ended with {}: {said}", out.status);
+    let operations: Vec<OperationView> = platform.cli.json(&["op", "ls", "--all"])?;
+    let updates = operations.iter().filter(|op| op.service.as_str() == service && op.kind == "update");
+    let last = updates.max_by_key(|op| op.id).context("no operation")?;
     ensure!(last.state == OperationState::RolledBack, "the operation is {:?}: {}", last.state, last.step);
     platform.wait_healthy(service, WHOLE)?;
     let took = begin.elapsed().as_secs_f64();

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use muster_model::view::{HealthWord, MemberView, ServiceView};
+use muster_model::view::{HealthWord, Liveness, MemberView, ServiceView};
 use muster_testbed::Host;
 use serde_json::{Value, json};
 
@@ -33,6 +33,14 @@ pub const SCENARIOS: &[Scenario] = &[
         in_ci: false,
         medians: &[],
         act: host_lost,
+    },
+    Scenario {
+        name: "host-remove",
+        what: "a dead host is taken off the platform once nothing is left on it; late, it is refused and does no harm",
+        runs: 1,
+        in_ci: false,
+        medians: &[],
+        act: host_remove,
     },
     Scenario {
         name: "scale",
@@ -203,6 +211,47 @@ fn host_lost(platform: &Platform) -> Result<Value> {
     Ok(json!({
         "lost": lost, "replace_after_s": REPLACE_AFTER, "whole_after_s": whole_after, "max_gap_ms": gap, "acked": acked,
     }))
+}
+
+/// A drill is refused while a host is down, and is not any more once that host is no part of the platform.
+fn host_remove(platform: &Platform) -> Result<Value> {
+    spare_needed(platform)?;
+    let name = platform.settings.service.as_str();
+    let usual = postgres::spec(platform, specs::IMAGE)?;
+    let line = "    mode: ha\n";
+    platform.apply(&usual.replace(line, &format!("{line}    replace_after: {REPLACE_AFTER}s\n")))?;
+    wait_whole(platform, name, None, WHOLE)?;
+    let host = victim(platform, name)?;
+    let remove = ["--yes", "host", "remove", host.name()];
+    let up = platform.cli.output(&remove)?;
+    ensure!(up.status.code() == Some(3), "a host with members was removed: {}", up.status);
+    let writer = writer(platform, host.name())?;
+    host.kill()?;
+    wait("the host down", WHOLE, || {
+        let status = platform.status()?;
+        let row = status.hosts.iter().find(|row| row.name.as_str() == host.name()).context("no host")?;
+        ensure!(row.liveness == Liveness::Down, "{:?}", row.liveness);
+        Ok(())
+    })?;
+    let down = platform.cli.output(&remove)?;
+    let said = String::from_utf8_lossy(&down.stderr).into_owned();
+    ensure!(down.status.code() == Some(3) && said.contains("service replace"), "{}: {said}", down.status);
+    wait_whole(platform, name, Some(host.name()), Duration::from_secs(300))?;
+    platform.cli.run(&remove)?;
+    platform.testbed.start(host.name())?;
+    sleep(Duration::from_secs(20));
+    let status = platform.status()?;
+    ensure!(
+        status.hosts.iter().all(|row| row.name.as_str() != host.name()),
+        "it is back: {:?}",
+        status.hosts
+    );
+    wait_whole(platform, name, None, WHOLE)?;
+    let audit = platform.cli.run(&["audit"])?;
+    ensure!(audit.contains("revoked"), "the late agent was not refused: {audit}");
+    let (gap, acked) = end(writer)?;
+    platform.apply(&usual)?;
+    Ok(json!({ "refused": said.lines().next(), "max_gap_ms": gap, "acked": acked }))
 }
 
 fn scale(platform: &Platform) -> Result<Value> {

@@ -1,5 +1,5 @@
 //! Copies a replica anew that cannot follow any more: its log is missing on the leader, or it could not be rewound.
-//! Never touches a member that leads, and nothing while another member is away.
+//! Never touches a member that leads, and nothing while another member is away for another reason.
 
 use std::collections::BTreeMap;
 
@@ -36,11 +36,16 @@ pub fn due(service: &ServiceFacts<'_>) -> Option<Procedure> {
 
 fn stuck<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a MemberFacts> {
     let leader = decide::leader(service).filter(|leader| service.formed && parts::is_ready(leader))?;
-    let mut away = service.members.iter().filter(|m| !parts::is_ready(m));
-    let only = away.next().filter(|m| m.member != leader.member && away.next().is_none())?;
-    let seen = only.seen.as_ref().filter(|seen| seen.running && seen.role.as_deref() != Some(LEADER))?;
-    let long = service.now.since(only.seen_since) >= PATIENCE;
-    (long && seen.detail.contains(NOT_STREAMING)).then_some(only)
+    let away: Vec<&MemberFacts> = service.members.iter().filter(|m| !parts::is_ready(m)).collect();
+    let is_stuck = |m: &MemberFacts| {
+        let seen = m.seen.as_ref().filter(|seen| seen.running && seen.role.as_deref() != Some(LEADER));
+        let long = service.now.since(m.seen_since) >= PATIENCE;
+        m.member != leader.member && long && seen.is_some_and(|seen| seen.detail.contains(NOT_STREAMING))
+    };
+    // One that is away for another reason may come back with what it has. Of several, the longest lost one goes first:
+    // the others keep what they have until it streams.
+    let all = away.iter().all(|m| is_stuck(m));
+    away.into_iter().filter(|_| all).min_by_key(|m| (m.seen_since, m.slot))
 }
 
 /// One call; Patroni refuses it to a leader, and the guard while the member streams after all.

@@ -458,7 +458,12 @@ fn a_replica_that_cannot_follow_is_copied_anew_only_after_a_while_and_only_when_
         "only it may have what an asynchronous leader acknowledged"
     );
     members[1].seen.as_mut().unwrap().ready = false;
-    assert_eq!(due(&spec, &members, 181_000), None, "two are away");
+    assert_eq!(due(&spec, &members, 181_000), None, "two are away, one for another reason");
+    members[1].seen.as_mut().unwrap().detail = "does not stream, timeline 2".to_owned();
+    members[1].seen_since = Timestamp(1_000);
+    let first = due(&spec, &members, 182_000).unwrap();
+    assert_eq!(first.arguments["member"], members[2].member.to_string(), "the longest lost one");
+    assert_eq!(due(&spec, &members, 180_500), None, "the second is not lost for long enough");
     members[1].seen.as_mut().unwrap().ready = true;
     members[2].seen.as_mut().unwrap().detail = "starting".to_owned();
     assert_eq!(due(&spec, &members, 181_000), None, "it is on its way");
