@@ -100,6 +100,21 @@ pub fn master_of<'n, 'a>(nodes: &'n [Node<'a>], shard: u32) -> Option<&'n Node<'
     leading().find(|node| parts::is_ready(node.fact)).or_else(|| leading().next())
 }
 
+/// Everybody who is wanted was seen. Others may be there too: the spec can change before there is a cluster.
+pub fn all_there(nodes: &[Node<'_>], settings: &Settings) -> bool {
+    numbers(settings).iter().all(|slot| nodes.iter().any(|node| node.fact.slot == *slot))
+}
+
+/// Every hash slot has a master.
+pub fn is_covered(nodes: &[Node<'_>]) -> bool {
+    nodes.iter().filter(|node| node.leads()).map(|node| node.slots).sum::<u32>() == HASH_SLOTS
+}
+
+/// All hash slots are at other shards: this one has none yet, or none any more, and serves nothing.
+pub fn is_idle(nodes: &[Node<'_>], shard: u32) -> bool {
+    is_covered(nodes) && master_of(nodes, shard).is_none()
+}
+
 /// The member that will lead a shard that has no hash slots yet.
 pub fn empty_master<'n, 'a>(nodes: &'n [Node<'a>], shard: u32) -> Option<&'n Node<'a>> {
     let empty = nodes.iter().find(|node| node.fact.slot == home(shard) && node.master && node.slots == 0);

@@ -6,7 +6,7 @@ use muster_model::ids::MemberId;
 use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, Task, TaskKind};
 use muster_model::view::{Health, HealthWord};
 
-use super::cluster::{self, HASH_SLOTS, Node, master_of, masters_by_host, nodes};
+use super::cluster::{self, Node, master_of, masters_by_host, nodes};
 use super::settings::{Mode, Settings};
 use super::{render, replicated, term};
 use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
@@ -14,13 +14,13 @@ use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, p
 /// The cluster's own votes take this long at most once they have begun.
 const FAILOVER_TIMEOUT_MS: u64 = 8_000;
 
-/// Every hash slot has a master that serves, and everybody agrees.
-pub fn is_formed(service: &ServiceFacts<'_>) -> bool {
+/// Every hash slot has a master that serves, and everybody agrees. Shards that came or are to go meanwhile have no part
+/// in it: their hash slots move once there is a cluster.
+pub fn is_formed(service: &ServiceFacts<'_>, settings: &Settings) -> bool {
     let nodes = nodes(service);
-    let covered: u32 = nodes.iter().filter(|node| node.leads()).map(|node| node.slots).sum();
-    nodes.len() == service.slots as usize
-        && covered == HASH_SLOTS
-        && nodes.iter().all(|node| node.ok && parts::is_ready(node.fact))
+    let good =
+        |node: &Node<'_>| node.ok && (parts::is_ready(node.fact) || cluster::is_idle(&nodes, node.shard()));
+    cluster::all_there(&nodes, settings) && cluster::is_covered(&nodes) && nodes.iter().all(good)
 }
 
 pub fn health(service: &ServiceFacts<'_>, settings: &Settings) -> Health {
@@ -149,7 +149,33 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
             service.name
         )));
     }
-    parts::others_ready(service, member)
+    others_ready(service, settings, member)
+}
+
+/// Whether everybody else serves who has a part in it.
+fn others_ready(service: &ServiceFacts<'_>, settings: &Settings, member: MemberId) -> Result<(), Wait> {
+    match missing(service, settings).into_iter().find(|other| other.member != member) {
+        Some(other) => Err(Wait(parts::why_not_ready(service, other))),
+        None => Ok(()),
+    }
+}
+
+/// Members that do not serve, without those that answer and whose shard has no hash slots: they get some, or leave, only once no
+/// operation holds the service, so nothing may wait for them.
+fn missing<'a>(service: &'a ServiceFacts<'_>, settings: &Settings) -> Vec<&'a MemberFacts> {
+    let nodes = if settings.mode == Mode::Cluster { nodes(service) } else { Vec::new() };
+    let answers = |m: &MemberFacts| nodes.iter().any(|node| node.fact.member == m.member);
+    let idle = |m: &MemberFacts| answers(m) && cluster::is_idle(&nodes, cluster::shard_of(m.slot));
+    service.members.iter().filter(|m| !parts::is_ready(m) && !idle(m)).collect()
+}
+
+/// A member that was re-created is done with when it serves, or runs where it has nothing to serve.
+pub fn settled(service: &ServiceFacts<'_>, settings: &Settings, member: MemberId) -> bool {
+    let Some(row) = service.members.iter().find(|m| m.member == member) else { return false };
+    let good = row.seen.as_ref().is_some_and(|seen| seen.ready && seen.caught_up);
+    let nodes = nodes(service);
+    let answers = nodes.iter().any(|node| node.fact.member == member);
+    good || settings.mode == Mode::Cluster && answers && cluster::is_idle(&nodes, cluster::shard_of(row.slot))
 }
 
 /// A member that is no longer wanted leaves once it has no hash slots; then the others forget it.
@@ -223,7 +249,7 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
     if let Some(broken) = outdated().find(|m| parts::is_broken(service, m) && !leads(m)) {
         return UpdateStep::Recreate(broken.member);
     }
-    if let Some(waiting) = service.members.iter().find(|m| !parts::is_ready(m)) {
+    if let Some(waiting) = missing(service, settings).first() {
         return UpdateStep::Wait(parts::why_not_ready(service, waiting));
     }
     let Some(next) = outdated().min_by_key(|member| (leads(member), member.slot)) else {

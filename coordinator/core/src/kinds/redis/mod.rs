@@ -150,7 +150,7 @@ impl Kind for Redis {
         match Settings::of(service.spec).mode {
             Mode::Single => service.members.iter().any(parts::is_ready),
             Mode::Replicated => replicated::is_formed(service),
-            Mode::Cluster => decide::is_formed(service),
+            Mode::Cluster => decide::is_formed(service, &Settings::of(service.spec)),
         }
     }
 
@@ -160,6 +160,10 @@ impl Kind for Redis {
 
     fn next_update(&self, service: &ServiceFacts<'_>) -> UpdateStep {
         decide::next_update(service, &Settings::of(service.spec))
+    }
+
+    fn settled(&self, service: &ServiceFacts<'_>, member: MemberId) -> bool {
+        decide::settled(service, &Settings::of(service.spec), member)
     }
 
     fn may_stop(&self, service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait> {

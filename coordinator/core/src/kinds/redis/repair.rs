@@ -118,7 +118,7 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings, answers: &[(String, Tas
 /// From empty members to a cluster. Nothing begins before all of them answer.
 fn making(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
     const NAME: &str = "create";
-    if nodes.len() < settings.members() as usize || service.members.len() < settings.members() as usize {
+    if !cluster::all_there(nodes, settings) {
         return None;
     }
     if nodes.iter().all(|node| node.knows.len() <= 1 && node.slots == 0) {
@@ -132,7 +132,7 @@ fn making(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -
     let wait = || Need { procedure: NAME, what: "members agree".to_owned(), step: Step::Wait };
     meet(service, nodes, NAME)
         .or_else(|| follow(service, nodes, NAME))
-        .or_else(|| if decide::is_formed(service) { None } else { Some(wait()) })
+        .or_else(|| if decide::is_formed(service, settings) { None } else { Some(wait()) })
 }
 
 fn at(node: &Node<'_>, name: &str, words: &str) -> RespCall {
@@ -142,8 +142,10 @@ fn at(node: &Node<'_>, name: &str, words: &str) -> RespCall {
 /// Hash slots in equal parts to the masters, which have neither keys nor slots; distinct epochs spare them a quarrel.
 fn hand_out(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -> Need {
     let (mut calls, mut empty, mut accept) = (Vec::new(), Vec::new(), Vec::new());
-    for node in nodes.iter().filter(|node| node.fact.slot == home(node.shard()) && node.slots == 0) {
-        let (shard, shards) = (node.shard(), settings.shards);
+    let shards = settings.shards;
+    let wanted = |node: &&Node<'_>| node.fact.slot == home(node.shard()) && node.shard() <= shards;
+    for node in nodes.iter().filter(wanted).filter(|node| node.slots == 0) {
+        let shard = node.shard();
         let from = (shard - 1) * HASH_SLOTS / shards;
         let to = shard * HASH_SLOTS / shards - 1;
         calls.push(at(node, "slots", &format!("CLUSTER ADDSLOTSRANGE {from} {to}")));
@@ -251,11 +253,10 @@ pub fn recorded<'a>(service: &'a ServiceFacts<'_>, slot: u32, member: MemberId) 
 ///
 /// Safety: only while every hash slot has a master among the members, and every member's id is known.
 fn forget(service: &ServiceFacts<'_>, nodes: &[Node<'_>]) -> Option<Need> {
-    let covered: u32 = nodes.iter().filter(|node| node.leads()).map(|node| node.slots).sum();
     let seen = |member: MemberId| nodes.iter().any(|node| node.fact.member == member);
     let all_known =
         service.members.iter().all(|m| seen(m.member) || recorded(service, m.slot, m.member).is_some());
-    if covered < HASH_SLOTS || !all_known || service.members.len() < service.slots as usize {
+    if !cluster::is_covered(nodes) || !all_known || service.members.len() < service.slots as usize {
         return None;
     }
     let known = known_ids(service, nodes);

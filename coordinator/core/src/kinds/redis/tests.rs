@@ -587,3 +587,58 @@ fn the_last_copy_of_a_shard_never_follows_an_empty_master() {
     let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
     assert!(reason.contains("cache/12"), "{reason}");
 }
+
+/// [`whole`], and a fourth shard that has no hash slots.
+fn with_an_idle_shard() -> Vec<MemberFacts> {
+    let mut members = whole();
+    for slot in [41, 42] {
+        let mut idle = node(slot, slot, Ok(0));
+        idle.seen.as_mut().unwrap().ready = false;
+        members.push(idle);
+    }
+    members
+}
+
+#[test]
+fn nothing_waits_for_a_shard_without_hash_slots() {
+    let mut members = with_an_idle_shard();
+    members[1].current = false;
+    let step = |members: &[MemberFacts]| judge(members.to_vec(), quietly, |facts| Redis.next_update(facts));
+    assert_eq!(step(&members), UpdateStep::Recreate(MemberId(12)), "it leaves once the update is over");
+    judge(members.clone(), quietly, |facts| {
+        assert!(Redis.may_stop(facts, MemberId(12)).is_ok());
+        assert!(Redis.settled(facts, MemberId(41)), "it serves as much as it can");
+    });
+    let mut silent = members.clone();
+    silent[6].seen = None;
+    assert!(matches!(step(&silent), UpdateStep::Wait(_)), "what it has is not known");
+    members[0].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "5000".to_owned());
+    assert!(matches!(step(&members), UpdateStep::Wait(_)), "some hash slots are nobody's");
+    judge(members, quietly, |facts| assert!(!Redis.settled(facts, MemberId(41))));
+}
+
+#[test]
+fn a_cluster_whose_shards_change_while_it_is_made_is_made_all_the_same() {
+    let unformed = |members: Vec<MemberFacts>, read: &dyn Fn(&ServiceFacts<'_>)| {
+        judge(members, quietly, |facts| read(&ServiceFacts { formed: false, ..facts.clone() }));
+    };
+    unformed(with_an_idle_shard(), &|facts| assert!(Redis.is_formed(facts)));
+    let mut lacking = with_an_idle_shard();
+    lacking.remove(5);
+    unformed(lacking, &|facts| {
+        assert!(!Redis.is_formed(facts), "others do not stand for one that is wanted");
+    });
+    let mut fresh = with_an_idle_shard();
+    for member in &mut fresh {
+        let slot = member.slot;
+        let mut seen = node(slot, 1, Ok(0)).seen.unwrap();
+        seen.facts.insert("knows".to_owned(), id(slot));
+        member.seen = Some(seen);
+    }
+    unformed(fresh.clone(), &|facts| {
+        let words = words(&Redis.proceed(facts, &Redis.due(facts).unwrap(), &[]));
+        assert_eq!(words.len(), 6, "a shard that is to go gets none: {words:?}");
+    });
+    fresh.remove(5);
+    unformed(fresh, &|facts| assert_eq!(Redis.due(facts), None, "not before all that are wanted answer"));
+}

@@ -106,9 +106,9 @@ fn lone<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a MemberFacts> {
         |m: &&MemberFacts| m.seen.as_ref().is_some_and(|seen| seen.running) && m.current && is(m, WAITING);
     let mut waiting = members.iter().filter(waits);
     let lone = waiting.next().filter(|_| waiting.next().is_none())?;
-    let mut others = members.iter().filter(|m| m.member != lone.member);
-    let another = others.clone().next()?;
-    let alone = others.all(|m| m.variant == another.variant && m.variant != lone.variant);
+    let mut others = members.iter().filter(|m| m.member != lone.member).peekable();
+    // They need not be alike: an update that ended half way leaves two variants, and those serve.
+    let alone = others.peek().is_some() && others.all(|m| m.variant != lone.variant);
     alone.then_some(lone)
 }
 

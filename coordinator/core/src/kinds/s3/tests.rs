@@ -266,6 +266,21 @@ fn a_new_image_takes_the_first_two_back_to_back_and_then_one_by_one() {
 }
 
 #[test]
+fn a_third_image_after_an_update_that_ended_half_way_finds_its_second_member() {
+    let (service, spec) = (name("files"), spec(THREE));
+    let tried = tried(&Settings::of(&spec).image);
+    let mut members = trio();
+    for (member, variant) in members.iter_mut().zip(["newest", "new", "old"]) {
+        (member.variant, member.current) = (variant.to_owned(), variant == "newest");
+    }
+    members[0].seen = member(1, "", false).seen;
+    members[0].seen.as_mut().unwrap().facts.insert(WAITING.to_owned(), "yes".to_owned());
+    let facts = facts(&service, &spec, members);
+    let facts = ServiceFacts { now: Timestamp(100_000), records: &tried, ..facts };
+    assert_eq!(S3.next_update(&facts), UpdateStep::Recreate(MemberId(2)));
+}
+
+#[test]
 fn a_member_that_waits_for_another_reason_is_no_lone_one() {
     let (service, spec) = (name("files"), spec(THREE));
     let mut members = trio();
