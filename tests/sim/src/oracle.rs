@@ -63,7 +63,9 @@ impl Oracle {
             for (other, row) in state.members_of(service).into_values() {
                 let Some(rendering) = &row.rendering else { continue };
                 let container = (other, rendering.container_hash.clone(), row.restarts);
-                if other != *member && row.started && !self.served.contains(&container) {
+                // A changed server of S3 serves only together with a second one.
+                let waits = kind.settled(&facts, other) && !row.seen().is_some_and(|seen| seen.ready);
+                if other != *member && row.started && !waits && !self.served.contains(&container) {
                     judged.0.push(format!("member {member} was taken down while {other} had not served yet"));
                 }
             }
@@ -148,20 +150,18 @@ fn addresses_twice(world: &World) -> Result<(), String> {
 pub fn unfinished(world: &World) -> Option<String> {
     let now = world.now;
     let ruined = |id: &MemberId| world.hosts.iter().any(|host| host.ruined.contains(id));
-    let any_ruined = world.hosts.iter().any(|host| !host.ruined.is_empty());
+    let any_ruined = world.engines.is_orphaned() || world.hosts.iter().any(|host| !host.ruined.is_empty());
     if let Some(host) = world.state.hosts.values().find(|host| !host.is_up()) {
         return Some(format!("host {} is down", host.name));
     }
     for (name, service) in &world.state.services {
         let slots = layout_of(name, service).map_or(0, |layout| layout.slots as usize);
         let members = world.state.members_of(name);
-        if members.len() != slots {
+        if members.len() != slots && !any_ruined {
             return Some(format!("{name} has {} of {slots} members", members.len()));
         }
         for (slot, (id, row)) in &members {
-            if ruined(id)
-                || members.values().any(|(other, _)| ruined(other)) && !row.seen().is_some_and(|s| s.ready)
-            {
+            if ruined(id) || any_ruined && !row.seen().is_some_and(|s| s.ready) {
                 // What lost data needs an operator's word: a cluster that stopped as a whole begins without no volume.
                 continue;
             }

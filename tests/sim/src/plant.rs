@@ -15,17 +15,38 @@ pub enum Plant {
     OlderPlan,
     /// What was seen of an earlier container counts for the present one.
     OldObservation,
-    /// A volume that is behind says that it is far ahead, and the mark for it is believed.
+    /// MariaDB: a volume that is behind says that it is far ahead, and the mark for it is believed.
     PositionLies,
+    /// MariaDB: a part of the servers without a majority goes on.
+    MinorityServes,
+    /// PostgreSQL: a leader that does not reach its lock any more, or lost it, acts on.
+    ActsOn,
+    /// PostgreSQL: a leader acknowledges what its synchronous standby does not have.
+    AcksAlone,
+    /// Redis: a master whose data was emptied starts at once.
+    EmptyMaster,
+    /// Redis: one node never forgets.
+    ForgetsNot,
+    /// S3: a server says that canaries pass through it as soon as it runs.
+    CanaryLies,
+    /// S3: servers acknowledge objects on one drive less than they need.
+    WeakQuorum,
 }
 
 impl Plant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("no-fences", Self::NoFences),
         ("older-plan", Self::OlderPlan),
         ("old-observation", Self::OldObservation),
         ("position-lies", Self::PositionLies),
+        ("minority-serves", Self::MinorityServes),
+        ("acts-on", Self::ActsOn),
+        ("acks-alone", Self::AcksAlone),
+        ("empty-master", Self::EmptyMaster),
+        ("forgets-not", Self::ForgetsNot),
+        ("canary-lies", Self::CanaryLies),
+        ("weak-quorum", Self::WeakQuorum),
     ];
 }
 

@@ -15,7 +15,7 @@ use crate::world::{FAIR, Weather, World, host_id, name};
 
 /// Length of the time of faults, and of the time in which everything must come right.
 const FAULTS: u64 = 60_000;
-const REPAIR: u64 = 300_000;
+const REPAIR: u64 = 400_000;
 /// Everything must stay right for this long.
 const QUIET: u64 = 5_000;
 
@@ -111,7 +111,7 @@ fn history(world: &World) -> Vec<String> {
 }
 
 fn play(world: &mut World, seed: u64) -> Result<u64, String> {
-    let platform = Platform::of(seed, &mut world.rng);
+    let platform = Platform::of(seed, world.hosts.len(), &mut world.rng);
     world.apply_spec(platform.spec("good-0", 2));
     if world.rng.chance(600) {
         // The others meet their first faults while they are still being formed.
@@ -122,7 +122,7 @@ fn play(world: &mut World, seed: u64) -> Result<u64, String> {
         doubled: world.rng.below(200),
         delay: world.rng.between(50, 1_000),
     };
-    let may_ruin = seed.is_multiple_of(10);
+    let may_ruin = seed.is_multiple_of(5);
     let mut version = 0;
     let end = world.now + FAULTS;
     while world.now < end {
@@ -171,11 +171,13 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     let row = world.state.members.get(&member).filter(|row| row.has_data);
     let service = row.map(|row| row.slot.service.clone());
     let spare = service.as_ref().is_some_and(|service| world.engines.spares(service, member));
-    let ruin = may_ruin && untouched && spare && world.rng.chance(300);
+    let ruin = may_ruin && untouched && spare && world.rng.chance(500);
     let host = &mut world.hosts[at];
     if let Some(container) = host.containers.get_mut(&member).filter(|c| c.seen.running()) {
         container.seen.state = muster_agent::seen::SeenState::Stopped { code: 137 };
-        if ruin {
+        let empties = spare && world.rng.chance(300);
+        let emptied = empties && service.is_some_and(|service| world.engines.empty(&service, member));
+        if ruin && !emptied {
             host.volumes.remove(&member);
             host.ruined.insert(member);
         }

@@ -4,7 +4,7 @@ use muster_model::ids::Name;
 use muster_model::spec::PlatformSpec;
 use serde_json::{Map, Value, json};
 
-use crate::engines::{MARIADB, POSTGRES};
+use crate::engines::{MARIADB, POSTGRES, REDIS, S3};
 use crate::rng::Rng;
 use crate::world::name;
 
@@ -13,16 +13,19 @@ use crate::world::name;
 pub struct Platform {
     postgres: bool,
     mariadb: Option<&'static str>,
+    redis: Option<&'static str>,
+    s3: Option<&'static str>,
+    hosts: usize,
     /// Lost members are replaced late.
     patient: bool,
 }
 
 impl Platform {
     /// Of a seed: every fourth has PostgreSQL alone, the others a random subset of all.
-    pub fn of(seed: u64, rng: &mut Rng) -> Self {
+    pub fn of(seed: u64, hosts: usize, rng: &mut Rng) -> Self {
         let patient = rng.chance(500);
         if seed.is_multiple_of(4) {
-            return Self { postgres: true, patient, ..Self::default() };
+            return Self { postgres: true, patient, hosts, ..Self::default() };
         }
         let ha = |rng: &mut Rng, other: &'static str, usual: &'static str| {
             if rng.chance(150) { other } else { usual }
@@ -30,8 +33,10 @@ impl Platform {
         loop {
             let postgres = rng.chance(400);
             let mariadb = rng.chance(450).then(|| ha(rng, "single", "ha"));
-            if postgres || mariadb.is_some() {
-                return Self { postgres, mariadb, patient };
+            let redis = rng.chance(400).then(|| ha(rng, "single", "cluster"));
+            let s3 = rng.chance(450).then(|| ha(rng, "single", "distributed"));
+            if postgres || mariadb.is_some() || redis.is_some() || s3.is_some() {
+                return Self { postgres, mariadb, redis, s3, patient, hosts };
             }
         }
     }
@@ -46,6 +51,12 @@ impl Platform {
         if self.mariadb.is_some() {
             names.push(MARIADB);
         }
+        if self.redis.is_some() {
+            names.push(REDIS);
+        }
+        if self.s3.is_some() {
+            names.push(S3);
+        }
         names.into_iter().map(name).collect()
     }
 
@@ -57,7 +68,9 @@ impl Platform {
         let mut put = |service: &str, mut value: Value| {
             value["update"] = update.clone();
             if value["kind"] != "app" {
-                value["replace_after"] = json!(if self.patient { "15m" } else { "15s" });
+                // A drive that is replaced while another lacks what was written without it takes objects away.
+                let patient = self.patient || value["kind"] == "s3";
+                value["replace_after"] = json!(if patient { "15m" } else { "15s" });
             }
             services.insert(service.to_owned(), value);
         };
@@ -73,6 +86,18 @@ impl Platform {
                 MARIADB,
                 json!({ "kind": "mariadb", "mode": mode, "image": format!("muster/mariadb:{tag}") }),
             );
+        }
+        if let Some(mode) = self.redis {
+            let mut cache = json!({ "kind": "redis", "mode": mode, "image": format!("muster/redis:{tag}") });
+            if mode == "cluster" {
+                // Masters never share a host.
+                cache["shards"] = json!(if self.hosts > 3 && replicas == 3 { 4 } else { 3 });
+                cache["node_timeout"] = json!("3s");
+            }
+            put(REDIS, cache);
+        }
+        if let Some(mode) = self.s3 {
+            put(S3, json!({ "kind": "s3", "mode": mode, "image": format!("muster/minio:{tag}") }));
         }
         let value = json!({ "muster": 1, "platform": "demo", "services": services });
         serde_json::from_value(value).expect("a literal spec")

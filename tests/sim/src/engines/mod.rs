@@ -4,6 +4,8 @@
 pub mod etcd;
 mod mariadb;
 mod postgres;
+mod redis;
+mod s3;
 
 use muster_model::ids::{MemberId, Name};
 use muster_model::observed::{Answer, ProbeResult, TaskOutcome};
@@ -11,6 +13,8 @@ use muster_model::plan::{Act, Ask, Guard, MemberPlan, Task, TaskKind};
 
 use self::mariadb::Galera;
 use self::postgres::Database;
+use self::redis::Redis;
+use self::s3::Minio;
 use crate::host::{Container, FakeHost};
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -20,6 +24,10 @@ use crate::world::stamp;
 pub const POSTGRES: &str = "pg-main";
 /// Galera, or one server alone.
 pub const MARIADB: &str = "maria";
+/// A cluster, or one server alone.
+pub const REDIS: &str = "cache";
+/// MinIO.
+pub const S3: &str = "store";
 
 /// The simulated time, chance and hosts of one step.
 pub struct Moment<'a> {
@@ -53,6 +61,8 @@ fn no(text: impl Into<String>) -> Said {
 enum Which {
     Postgres,
     Mariadb,
+    Redis,
+    S3,
     Plain,
 }
 
@@ -60,6 +70,8 @@ fn which(service: &Name) -> Which {
     match service.as_str() {
         POSTGRES => Which::Postgres,
         MARIADB => Which::Mariadb,
+        REDIS => Which::Redis,
+        S3 => Which::S3,
         name if name.ends_with("-etcd") => Which::Postgres,
         _ => Which::Plain,
     }
@@ -103,13 +115,20 @@ fn file<'a>(host: &'a FakeHost, member: MemberId, path: &str) -> &'a str {
 pub struct Engines {
     postgres: Database,
     mariadb: Galera,
+    redis: Redis,
+    s3: Minio,
 }
 
 impl Engines {
     /// With a planted bug, or without.
     #[must_use]
     pub fn new(plant: Option<Plant>) -> Self {
-        Self { postgres: Database::default(), mariadb: Galera::new(plant) }
+        Self {
+            postgres: Database::new(plant),
+            mariadb: Galera::new(plant),
+            redis: Redis::new(plant),
+            s3: Minio::new(plant),
+        }
     }
 
     /// One moment.
@@ -118,7 +137,9 @@ impl Engines {
     /// What must never happen, if it did.
     pub fn tick(&mut self, moment: &mut Moment<'_>) -> Result<(), String> {
         self.postgres.tick(moment.hosts, moment.now)?;
-        self.mariadb.tick(moment)
+        self.mariadb.tick(moment)?;
+        self.redis.tick(moment)?;
+        self.s3.tick(moment)
     }
 
     /// A container is told to stop, politely.
@@ -130,6 +151,8 @@ impl Engines {
                 self.postgres.release(member, true);
             }
             Which::Mariadb => self.mariadb.stop(member),
+            Which::Redis => self.redis.stop(member),
+            Which::S3 => self.s3.stop(member),
             Which::Plain => {}
         }
     }
@@ -146,6 +169,8 @@ impl Engines {
         match which(&container.seen.slot.service) {
             Which::Postgres => self.postgres.ready(hosts, host, member, now),
             Which::Mariadb => self.mariadb.ready(member),
+            Which::Redis => self.redis.ready(member),
+            Which::S3 => self.s3.ready(hosts, member, now),
             Which::Plain => true,
         }
     }
@@ -183,6 +208,11 @@ impl Engines {
         match container.map(|c| which(&c.seen.slot.service)) {
             None | Some(Which::Postgres) => no("no answer"),
             Some(Which::Mariadb) => self.mariadb.ask(member, ask, now),
+            Some(Which::S3) => self.s3.ask(hosts, member, ask, now),
+            Some(Which::Redis) => match ask {
+                Ask::Resp(ask) => self.redis.ask(hosts, at, member, ask, now),
+                _ => no("no answer"),
+            },
             Some(Which::Plain) => yes("{}"),
         }
     }
@@ -207,6 +237,12 @@ impl Engines {
             (Which::Postgres, TaskKind::Act { act: Act::Http(ask) }) => {
                 return self.postgres.task(moment.hosts, at, task.member, ask, now);
             }
+            (Which::S3, TaskKind::OneShot { image: Some(image), apart: true, .. }) => {
+                match image.contains("bad") {
+                    true => no("the throw-away server takes no object"),
+                    false => yes("passed"),
+                }
+            }
             (_, TaskKind::OneShot { .. }) if running => {
                 return TaskOutcome::Refused { why: "the member runs".to_owned() };
             }
@@ -214,6 +250,15 @@ impl Engines {
                 self.mariadb.one_shot(task.member, command)
             }
             (Which::Mariadb, TaskKind::Exec { argv }) if serving => self.mariadb.exec(task.member, argv),
+            (Which::Redis, TaskKind::Act { act: Act::Resp(ask) }) if serving => {
+                self.redis.act(moment, at, task.member, ask)
+            }
+            (Which::Redis, TaskKind::Exec { argv }) if serving => {
+                self.redis.rebalance(moment, task.member, argv)
+            }
+            (Which::S3, TaskKind::Act { act: Act::S3(ask) }) if serving => {
+                self.s3.ask(moment.hosts, task.member, &Ask::S3(ask.clone()), now)
+            }
             _ => no("not simulated, or it does not run"),
         };
         match said {
@@ -244,8 +289,25 @@ impl Engines {
         match which(service) {
             Which::Postgres => self.postgres.spares(member),
             Which::Mariadb => self.mariadb.spares(member),
+            Which::Redis => self.redis.spares(member),
+            Which::S3 => self.s3.spares(member),
             Which::Plain => self.postgres.spares(member),
         }
+    }
+
+    /// Destroys the data of a stopped member, but not its identity, if its kind can be hit so.
+    pub fn empty(&mut self, service: &Name, member: MemberId) -> bool {
+        let hit = which(service) == Which::Redis;
+        if hit {
+            self.redis.empty(member);
+        }
+        hit
+    }
+
+    /// Whether something waits for an operator's word because a member left at the wrong moment.
+    #[must_use]
+    pub fn is_orphaned(&self) -> bool {
+        self.redis.is_orphaned()
     }
 
     /// What is still missing in the engines themselves when everything should be right. `ruined` = data was destroyed.
@@ -253,7 +315,10 @@ impl Engines {
     pub fn missing(&self, ruined: bool) -> Option<String> {
         let postgres =
             || (!ruined && !self.postgres.whole()).then(|| "no synchronous standby streams".to_owned());
-        postgres().or_else(|| self.mariadb.missing().filter(|_| !ruined))
+        postgres()
+            .or_else(|| self.mariadb.missing().filter(|_| !ruined))
+            .or_else(|| self.redis.missing().filter(|_| !ruined))
+            .or_else(|| self.s3.missing())
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::etcd::{Locks, is_etcd};
 use super::{reach, serves};
 use crate::host::{Container, FakeHost};
+use crate::plant::Plant;
 use crate::world::stamp;
 
 /// The lock's time to live, and how long a leader acts without having reached it.
@@ -32,6 +33,7 @@ struct Process {
 /// The database cluster, as it is in etcd and in the processes.
 #[derive(Debug, Default)]
 pub struct Database {
+    plant: Option<Plant>,
     locks: Locks,
     holder: Option<MemberId>,
     expires: u64,
@@ -50,6 +52,11 @@ fn is_postgres(container: &Container) -> bool {
 }
 
 impl Database {
+    /// With a planted bug, or without.
+    pub fn new(plant: Option<Plant>) -> Self {
+        Self { plant, ..Self::default() }
+    }
+
     /// One moment. Returns what must never happen, if it did.
     pub fn tick(&mut self, hosts: &mut [FakeHost], now: u64) -> Result<(), String> {
         self.start_etcd(hosts, now)?;
@@ -139,12 +146,12 @@ impl Database {
                 self.expires = now + TTL;
                 process.reached_lock = now;
                 process.acting = true;
-            } else if now - process.reached_lock >= ACTS_ALONE {
+            } else if now - process.reached_lock >= ACTS_ALONE && self.plant != Some(Plant::ActsOn) {
                 process.acting = false;
             }
             process.streaming = false;
         } else {
-            process.acting = false;
+            process.acting &= self.plant == Some(Plant::ActsOn);
             process.streaming = linked && leader.is_some_and(|(id, _)| id != member);
             if process.streaming {
                 volume.position = position.unwrap_or_default();
@@ -218,7 +225,8 @@ impl Database {
             }
             self.sync_leader = Some(leader);
         }
-        let commits = self.standby.is_none_or(|standby| streams(&standby, &self.processes));
+        let alone = self.plant == Some(Plant::AcksAlone);
+        let commits = alone || self.standby.is_none_or(|standby| streams(&standby, &self.processes));
         let Some(volume) = hosts[at].volumes.get_mut(&leader) else { return };
         volume.position += 1;
         let position = volume.position;

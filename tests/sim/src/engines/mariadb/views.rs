@@ -8,6 +8,7 @@ use super::process::Stage;
 use super::rows::Row;
 use super::{CATCH_UP, COPY, Galera, SUSPECT, View};
 use crate::engines::Moment;
+use crate::plant::Plant;
 
 /// Processes that reach each other.
 pub type Group = BTreeSet<MemberId>;
@@ -80,6 +81,7 @@ impl Galera {
     /// Members that are silent for long enough leave their view; a part without a majority of it serves nothing.
     pub(super) fn split(&mut self, groups: &[Group], now: u64) {
         let ids: Vec<u64> = self.views.keys().copied().collect();
+        let goes_on = self.plant == Some(Plant::MinorityServes);
         for id in ids {
             let Some(view) = self.views.get_mut(&id) else { continue };
             let here = |member: &MemberId| self.processes.get(member).is_some_and(|p| p.view == Some(id));
@@ -99,7 +101,7 @@ impl Galera {
             let (all, at) = (view.members.len(), view.at);
             self.views.remove(&id);
             for part in parts {
-                if part.len() * 2 > all {
+                if part.len() * 2 > all || goes_on {
                     self.renew(part, at);
                 } else {
                     for member in part {
