@@ -175,7 +175,7 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
         ProcedureStep::Wait(why) => Some(go(why)),
         ProcedureStep::Done(text) => Some(over(turn, Outcome::Done, &text)),
         ProcedureStep::Failed(why) => Some(over(turn, Outcome::Failed, &why)),
-        ProcedureStep::NeedsOperator { reason, remedy } => Some(stuck(turn, reason, remedy)),
+        ProcedureStep::NeedsOperator { reason, remedy } => Some(stuck(turn, reason, remedy, progress)),
     }
 }
 
@@ -224,8 +224,9 @@ fn over(turn: &Turn<'_>, outcome: Outcome, text: &str) -> Advance {
     Advance { deadline: *until, status, needs_operator: paused.clone(), ..turn.to(then, None, text) }
 }
 
-/// A drill is never left waiting for an operator: it ends by its own deadline.
-fn stuck(turn: &Turn<'_>, reason: String, remedy: String) -> Advance {
+/// A drill is never left waiting for an operator: it ends by its own deadline. What the question rests on is kept: judged
+/// anew without it, the procedure would ask for it again and take its question back.
+fn stuck(turn: &Turn<'_>, reason: String, remedy: String, progress: ProcedureProgress) -> Advance {
     if matches!(turn.operation.kind, OperationKind::Drill(_)) {
         return over(turn, Outcome::Failed, &reason);
     }
@@ -238,6 +239,7 @@ fn stuck(turn: &Turn<'_>, reason: String, remedy: String) -> Advance {
         status: reason.clone(),
         needs_operator: Some(NeedsOperator { reason, remedy }),
         clear_tasks: true,
+        procedure: Some(Box::new(progress)),
         ..turn.same()
     }
 }

@@ -10,7 +10,7 @@ use muster_model::view::OperationState;
 
 use super::{World, name, spec};
 use crate::command::{Command, TaskDraft, Verb, What};
-use crate::kinds::{Procedure, ProcedureStep};
+use crate::kinds::{Procedure, ProcedureProgress, ProcedureStep};
 use crate::reconcile::{Turn, step_of};
 use crate::state::{Operation, OperationKind, State};
 
@@ -155,6 +155,19 @@ fn it_asks_an_operator_and_judges_afresh_when_told_to_go_on() {
     assert!(crate::kinds::operator_said(&kept.answers, "two uuids"), "{kept:?}");
     assert!(!crate::kinds::operator_said(&kept.answers, "another one"), "{kept:?}");
     assert_eq!(world.await_end(id.0), OperationState::Done);
+}
+
+#[test]
+fn the_answers_that_a_question_rests_on_are_kept_with_it() {
+    let (mut world, id) = with_procedure();
+    let answer = ("read 2".to_owned(), TaskOutcome::Done { answer: "7".to_owned() });
+    let progress = ProcedureProgress { asked: None, answers: vec![answer.clone()] };
+    let turn = Turn { state: &world.state, id, operation: &world.state.operations[&id], now: world.now };
+    let stuck = ProcedureStep::NeedsOperator { reason: "one unread".to_owned(), remedy: "look".to_owned() };
+    let advance = step_of(&turn, stuck, progress).unwrap();
+    world.must(What::Advance(Box::new(advance)));
+    let kept = operation(&world.state, id).procedure.clone().unwrap_or_default();
+    assert_eq!((kept.asked, kept.answers), (None, vec![answer]));
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Minio {
     had_data: BTreeSet<MemberId>,
     /// Told to stop, and not back yet.
     stopped: BTreeSet<MemberId>,
+    /// What each server was started as last, running or not.
+    configs: BTreeMap<MemberId, String>,
     objects: u32,
     hosts: usize,
     lost: Option<String>,
@@ -129,6 +131,7 @@ impl Minio {
             over: false,
         };
         self.slots.insert(member, slot);
+        self.configs.insert(member, process.config.clone());
         self.processes.insert(member, process);
     }
 
@@ -273,7 +276,10 @@ impl Minio {
         process.over = true;
         let config = process.config.clone();
         // A changed server serves only together with a second one: the first two are changed back to back.
-        let lone = self.processes.values().any(|process| !process.online && process.config != config);
+        // The first of them may be down with its host by then.
+        let changed = |id: &MemberId| self.configs.get(id).is_some_and(|other| *other != config);
+        let lone = self.processes.values().any(|process| !process.online && process.config != config)
+            || self.stopped.iter().any(changed);
         if self.drives.contains_key(&member) {
             self.stopped.insert(member);
         }
