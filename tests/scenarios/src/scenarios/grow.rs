@@ -11,15 +11,14 @@ use serde_json::{Value, json};
 
 use super::network::container;
 use super::postgres::spec_with;
+use super::update::{judge_gaps, writer};
 use crate::clock::wait;
 use crate::platform::Platform;
 use crate::run::Scenario;
 use crate::specs;
-use crate::writer::{Writer, connections, judge_losses};
+use crate::writer::judge_losses;
 
 const WHOLE: Duration = Duration::from_secs(180);
-/// A gap of writes that a planned change may cause.
-const GAP_MAX_MS: u64 = 3_000;
 
 /// What this file shows.
 pub const RESTART_ASKED: Scenario = Scenario {
@@ -60,24 +59,9 @@ fn ask(host: &Host, member: &MemberView, database: &str, query: &str) -> Result<
     Ok(host.docker(&words, Duration::from_secs(60))?.trim().to_owned())
 }
 
-fn writer(platform: &Platform, name: &str) -> Result<Writer> {
-    let service = platform.settings.service.as_str();
-    platform.wait_healthy(service, WHOLE)?;
-    let (_, leader) = platform.leader(service)?;
-    let hosts = platform.hosts()?;
-    let host = hosts.into_iter().find(|host| host.name() != leader.name()).context("no other host")?;
-    let writer = Writer::start(host, name, &connections(platform, "write")?, 9_361)?;
-    writer.wait_steady()?;
-    Ok(writer)
-}
-
-fn judge(summary: &Value, gaps_max: usize) -> Result<()> {
+fn judge(summary: &Value) -> Result<()> {
     judge_losses(summary, 200)?;
-    let gaps = summary["gaps"].as_array().context("no gaps in the summary")?;
-    ensure!(gaps.len() <= gaps_max, "{} gaps, at most {gaps_max}: {summary}", gaps.len());
-    let longest = summary["max_gap_ms"].as_u64().context("no max_gap_ms")?;
-    ensure!(longest <= GAP_MAX_MS, "a gap of {longest} ms, at most {GAP_MAX_MS} ms: {summary}");
-    Ok(())
+    judge_gaps(summary, 1)
 }
 
 /// Another number of connections each time; the engine says that it waits for a restart, and gets it.
@@ -109,7 +93,7 @@ fn restart_asked(platform: &Platform) -> Result<Value> {
     ensure!(ask(&host, &leader, "app", "show work_mem")? == "5MB", "work_mem was not reloaded");
     sleep(Duration::from_secs(3));
     let summary = writer.finish()?;
-    judge(&summary, 1)?;
+    judge(&summary)?;
     Ok(json!({ "from": before, "to": wanted, "everywhere_after_s": took, "acked": summary["acked"],
         "acked_lost": summary["acked_lost_count"], "gaps": summary["gaps"] }))
 }
@@ -168,7 +152,7 @@ fn rolls_back(platform: &Platform) -> Result<Value> {
     let took = begin.elapsed().as_secs_f64();
     sleep(Duration::from_secs(2));
     let summary = writer.finish()?;
-    judge(&summary, 1)?;
+    judge(&summary)?;
     platform.apply(&policy(specs::IMAGE)?)?;
     Ok(json!({ "back_after_s": took, "said": last.step, "exit": out.status.code(), "acked": summary["acked"],
         "acked_lost": summary["acked_lost_count"], "gaps": summary["gaps"] }))

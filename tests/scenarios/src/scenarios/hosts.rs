@@ -178,13 +178,19 @@ fn victim(platform: &Platform, name: &str) -> Result<Host> {
 /// How long a lost host is waited for here, in seconds; an operator's spec says more.
 const REPLACE_AFTER: u64 = 20;
 
-fn host_lost(platform: &Platform) -> Result<Value> {
-    spare_needed(platform)?;
-    let name = platform.settings.service.as_str();
+/// The service with that; gives the usual spec back.
+fn impatient(platform: &Platform, name: &str) -> Result<String> {
     let usual = postgres::spec(platform, specs::IMAGE)?;
     let line = "    mode: ha\n";
     platform.apply(&usual.replace(line, &format!("{line}    replace_after: {REPLACE_AFTER}s\n")))?;
     wait_whole(platform, name, None, WHOLE)?;
+    Ok(usual)
+}
+
+fn host_lost(platform: &Platform) -> Result<Value> {
+    spare_needed(platform)?;
+    let name = platform.settings.service.as_str();
+    let usual = impatient(platform, name)?;
     let host = victim(platform, name)?;
     let on_it = family(platform, name)?;
     let on_it = on_it.iter().flat_map(|s| &s.members).filter(|m| m.host.as_str() == host.name());
@@ -213,14 +219,11 @@ fn host_lost(platform: &Platform) -> Result<Value> {
     }))
 }
 
-/// A drill is refused while a host is down, and is not any more once that host is no part of the platform.
+/// Refused while it is up and while anything on it is wanted; booted late, its agent is refused.
 fn host_remove(platform: &Platform) -> Result<Value> {
     spare_needed(platform)?;
     let name = platform.settings.service.as_str();
-    let usual = postgres::spec(platform, specs::IMAGE)?;
-    let line = "    mode: ha\n";
-    platform.apply(&usual.replace(line, &format!("{line}    replace_after: {REPLACE_AFTER}s\n")))?;
-    wait_whole(platform, name, None, WHOLE)?;
+    let usual = impatient(platform, name)?;
     let host = victim(platform, name)?;
     let remove = ["--yes", "host", "remove", host.name()];
     let up = platform.cli.output(&remove)?;

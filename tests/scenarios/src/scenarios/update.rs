@@ -19,7 +19,7 @@ const WHOLE: Duration = Duration::from_secs(180);
 const GAP_MAX_MS: u64 = 3_000;
 
 /// A writer on a host that does not run the leader.
-fn writer(platform: &Platform, name: &str) -> Result<Writer> {
+pub(super) fn writer(platform: &Platform, name: &str) -> Result<Writer> {
     let service = platform.settings.service.as_str();
     platform.wait_healthy(service, WHOLE)?;
     let (_, leader) = platform.leader(service)?;
@@ -30,7 +30,8 @@ fn writer(platform: &Platform, name: &str) -> Result<Writer> {
     Ok(writer)
 }
 
-fn judge_gaps(summary: &Value, most: usize) -> Result<()> {
+/// At most so many gaps, none longer than a planned change may cause.
+pub(super) fn judge_gaps(summary: &Value, most: usize) -> Result<()> {
     let gaps = summary["gaps"].as_array().context("no gaps in the summary")?;
     ensure!(gaps.len() <= most, "{} gaps, at most {most}: {summary}", gaps.len());
     let longest = summary["max_gap_ms"].as_u64().context("no max_gap_ms")?;

@@ -158,10 +158,12 @@ fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> 
     let mut unread = Unread::default();
     for member in lost {
         let place = format!("slot {} on {}", member.slot, member.host_name);
-        unread.note(format!("{place}, which does not answer"), format!("bring {} back", member.host_name));
+        let remedy = format!("bring {} back, and it goes on by itself", member.host_name);
+        unread.note(format!("{place}, which does not answer"), Some(remedy));
     }
     for member in unread_holders(service) {
-        unread.note(format!("member {member}, which was given up"), format!("bring member {member} back"));
+        // Another one has its slot: what it had does not come back into this cluster.
+        unread.note(format!("member {member}, which was given up"), None);
     }
     let mut volumes = Vec::new();
     for member in here {
@@ -170,7 +172,8 @@ fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> 
             Read::Asks(step) => return *step,
             Read::Failed(why) => {
                 let place = format!("slot {} on {}", member.slot, member.host_name);
-                unread.note(format!("{place}, which cannot be read"), format!("repair {place} ({why})"));
+                let remedy = format!("repair {place} ({why}) and cancel this: the next one reads every volume again");
+                unread.note(format!("{place}, which cannot be read"), Some(remedy));
             }
         }
     }
@@ -186,9 +189,9 @@ struct Unread {
 }
 
 impl Unread {
-    fn note(&mut self, which: String, remedy: String) {
+    fn note(&mut self, which: String, remedy: Option<String>) {
         self.which.push(which);
-        self.remedies.push(remedy);
+        self.remedies.extend(remedy);
     }
 }
 
@@ -286,9 +289,9 @@ fn ask_operator(volumes: &[Volume<'_>], best: &Volume<'_>, unread: &Unread) -> O
             best.position.seqno
         ),
         remedy: format!(
-            "{}, and it goes on by itself; or make sure that those which were not read are off and stay so: to continue is \
-             your word for that, and the cluster begins from slot {}",
-            unread.remedies.join(", "),
+            "{}make sure that those which were not read are off and stay so: to continue is your word for that, and the cluster \
+             begins from slot {}",
+            unread.remedies.iter().map(|remedy| format!("{remedy}; or ")).collect::<String>(),
             best.member.slot
         ),
     })
