@@ -172,7 +172,8 @@ fn cold_start(service: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> 
             Read::Asks(step) => return *step,
             Read::Failed(why) => {
                 let place = format!("slot {} on {}", member.slot, member.host_name);
-                let remedy = format!("repair {place} ({why}) and cancel this: the next one reads every volume again");
+                let remedy =
+                    format!("repair {place} ({why}) and cancel this: the next one reads every volume again");
                 unread.note(format!("{place}, which cannot be read"), Some(remedy));
             }
         }
