@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -150,6 +151,14 @@ pub async fn listen() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
 }
 
+/// An address of the loopback network that no other cluster of this process has. The port of a killed node is free
+/// for anybody: a node of another test, with the same name and number and no certificates here, would answer for it.
+fn own_address() -> Ipv4Addr {
+    static CLUSTERS: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = CLUSTERS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1 + high, low, 1)
+}
+
 pub fn node_at(id: NodeId, address: SocketAddr) -> Node {
     Node { id, endpoint: address.to_string(), key: format!("key-{id}") }
 }
@@ -157,13 +166,15 @@ pub fn node_at(id: NodeId, address: SocketAddr) -> Node {
 /// Several nodes with directories of their own.
 pub struct Cluster {
     pub dir: tempfile::TempDir,
+    address: Ipv4Addr,
     pub nodes: BTreeMap<NodeId, Running>,
 }
 
 impl Cluster {
     /// One node that has initialised the platform, then the others joined and promoted.
     pub async fn of(count: u64) -> Self {
-        let mut cluster = Self { dir: tempfile::tempdir().unwrap(), nodes: BTreeMap::new() };
+        let mut cluster =
+            Self { dir: tempfile::tempdir().unwrap(), address: own_address(), nodes: BTreeMap::new() };
         cluster.add(1).await;
         let first = &cluster.nodes[&1];
         first.consensus.initialize(first.node.clone()).await.unwrap();
@@ -180,7 +191,7 @@ impl Cluster {
 
     /// Starts a node on a fresh port.
     pub async fn add(&mut self, id: NodeId) {
-        let listener = listen().await;
+        let listener = TcpListener::bind((self.address, 0)).await.unwrap();
         let node = node_at(id, listener.local_addr().unwrap());
         let running = start_on(node, disk(&self.path(id)), listener).await;
         self.nodes.insert(id, running);
