@@ -38,7 +38,7 @@ enum Command {
     Run {
         /// Only these.
         names: Vec<String>,
-        /// Without names: also the scenario whose turn it is at this commit.
+        /// Without names: also the scenarios whose turn it is at this commit.
         #[arg(long, value_name = "HASH")]
         turn: Option<String>,
         /// Keep the hosts for a look afterwards.
