@@ -71,9 +71,9 @@ struct RunArgs {
     /// Docker's socket.
     #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
     docker: String,
-    /// Log lines as JSON.
-    #[arg(long, env = "MUSTER_LOG_JSON")]
-    log_json: bool,
+    /// Form of the log lines.
+    #[arg(long, env = "MUSTER_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -116,12 +116,13 @@ async fn carry_out(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("next: systemctl enable --now muster-agent");
         }
         Command::Run(args) => {
-            let format = if args.log_json { telemetry::Format::Json } else { telemetry::Format::Human };
+            let format =
+                if args.log_format == "json" { telemetry::Format::Json } else { telemetry::Format::Human };
             telemetry::init(format)?;
             run(Settings { state: cli.state_dir, files: args.files_dir, docker: args.docker }).await?;
         }
         Command::Doctor(args) => {
-            let good = doctor::run(&args).await?;
+            let good = doctor::run(&args, &cli.state_dir).await?;
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::MeshDevice { program } => {

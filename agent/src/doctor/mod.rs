@@ -7,7 +7,7 @@ mod host;
 mod mesh;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
@@ -36,9 +36,6 @@ pub struct DoctorArgs {
     /// Docker's socket.
     #[arg(long, default_value = "/var/run/docker.sock")]
     pub docker: String,
-    /// Directory of the agent's state; its disk is looked at.
-    #[arg(long, default_value = "/var/lib/muster")]
-    pub dir: PathBuf,
     /// UDP port of the mesh.
     #[arg(long, default_value_t = MeshSpec::default().port)]
     pub mesh_port: u16,
@@ -63,12 +60,12 @@ impl DoctorArgs {
     }
 }
 
-/// Checks, prints, and says whether nothing failed.
+/// Checks, prints, and says whether nothing failed. The disk that is looked at is that of `state`, the agent's state directory.
 ///
 /// # Errors
 /// The output cannot be written.
-pub async fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
-    let findings = findings(args).await;
+pub async fn run(args: &DoctorArgs, state: &Path) -> anyhow::Result<bool> {
+    let findings = findings(args, state).await;
     let text = match args.output {
         Format::Table => finding::table(&findings),
         Format::Json => serde_json::to_string_pretty(&findings)? + "\n",
@@ -77,7 +74,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
     Ok(findings.iter().all(|finding| finding.verdict != Verdict::Fail))
 }
 
-async fn findings(args: &DoctorArgs) -> Vec<Finding> {
+async fn findings(args: &DoctorArgs, state: &Path) -> Vec<Finding> {
     let facts = docker_facts::read(&args.docker).await;
     let networks: &[EngineNetwork] = facts.as_ref().map_or(&[], |facts| &facts.networks);
     let mut findings = engine::checks(&facts, &args.docker, &args.subnets());
@@ -89,6 +86,6 @@ async fn findings(args: &DoctorArgs) -> Vec<Finding> {
         findings.push(host::coordinator(coordinator).await);
     }
     findings.push(host::clock().await);
-    findings.push(host::disk(&args.dir));
+    findings.push(host::disk(state));
     findings
 }
