@@ -227,7 +227,7 @@ fn waiting_for(state: &ContainerState) -> String {
         Refusal::VolumeLost { found } => format!("volume lost: {found}"),
         Refusal::SecretMissing { name } => format!("secret {name} has not arrived"),
         // The time of the next try changes with each try; operators see it in the logs.
-        Refusal::BackingOff { .. } => "failed too often, next try soon".to_owned(),
+        Refusal::BackingOff { .. } => "it failed several times, the next try follows".to_owned(),
         Refusal::Held { .. } => "held back by a drill".to_owned(),
         Refusal::Guard { name, .. } => format!("not stopped: {name}: does not hold"),
         Refusal::NetworkNotReady { problem } => format!("network not ready: {problem}"),

@@ -76,7 +76,18 @@ pub enum ProcedureStep {
         reason: String,
         /// What to do.
         remedy: String,
+        /// To continue is the operator's word for what the remedy says, not a second look.
+        word: bool,
     },
+}
+
+impl ProcedureStep {
+    /// What was tried several times failed each time: an operator looks why, and it is tried again when told to continue.
+    #[must_use]
+    pub fn stuck(service: &str, slot: u32, reason: String) -> Self {
+        let remedy = format!("look at the output of its members, for example `muster logs {service}/{slot}`");
+        Self::NeedsOperator { reason, remedy, word: false }
+    }
 }
 
 /// How far a procedure is.

@@ -138,10 +138,7 @@ fn next_task(
         _ => "the agent went away",
     };
     if tries.len() >= TRIES_MAX {
-        return Some(ProcedureStep::NeedsOperator {
-            reason: format!("{label}: {why}"),
-            remedy: format!("look at the log of its members: `muster logs {}/1`", service.name),
-        });
+        return Some(ProcedureStep::stuck(service.name.as_str(), 1, format!("{label}: {why}")));
     }
     Some(ProcedureStep::Task { label, task: Box::new(task) })
 }

@@ -218,11 +218,15 @@ fn waits_for(title: &str, row: &MemberFacts) -> String {
     let what = match &row.seen {
         _ if !row.host_up => "its host is down".to_owned(),
         None => "its container is not there yet, or was not seen yet".to_owned(),
-        Some(seen) if !seen.running => format!("it does not run {}", seen.detail),
-        Some(seen) if !seen.ready => format!("it is not ready {}", seen.detail),
-        Some(seen) => format!("it has not caught up {}", seen.detail),
+        Some(seen) if !seen.running => because("it does not run", &seen.detail),
+        Some(seen) if !seen.ready => because("it is not ready", &seen.detail),
+        Some(seen) => because("it has not caught up", &seen.detail),
     };
-    format!("waits for {title}: {}", what.trim_end())
+    format!("waits for {title}: {what}")
+}
+
+fn because(what: &str, detail: &str) -> String {
+    if detail.is_empty() { what.to_owned() } else { format!("{what} ({detail})") }
 }
 
 /// A removal only watches: `retire` takes the members away.

@@ -175,7 +175,9 @@ pub fn step_of(turn: &Turn<'_>, step: ProcedureStep, progress: ProcedureProgress
         ProcedureStep::Wait(why) => Some(go(why)),
         ProcedureStep::Done(text) => Some(over(turn, Outcome::Done, &text)),
         ProcedureStep::Failed(why) => Some(over(turn, Outcome::Failed, &why)),
-        ProcedureStep::NeedsOperator { reason, remedy } => Some(stuck(turn, reason, remedy, progress)),
+        ProcedureStep::NeedsOperator { reason, remedy, word } => {
+            Some(stuck(turn, reason, remedy, word, progress))
+        }
     }
 }
 
@@ -226,13 +228,20 @@ fn over(turn: &Turn<'_>, outcome: Outcome, text: &str) -> Advance {
 
 /// A drill is never left waiting for an operator: it ends by its own deadline. What the question rests on is kept: judged
 /// anew without it, the procedure would ask for it again and take its question back.
-fn stuck(turn: &Turn<'_>, reason: String, remedy: String, progress: ProcedureProgress) -> Advance {
+fn stuck(
+    turn: &Turn<'_>,
+    reason: String,
+    remedy: String,
+    word: bool,
+    progress: ProcedureProgress,
+) -> Advance {
     if matches!(turn.operation.kind, OperationKind::Drill(_)) {
         return over(turn, Outcome::Failed, &reason);
     }
     let id = turn.id;
+    let continues = if word { "is that word" } else { "looks again" };
     let remedy =
-        format!("{remedy}; `muster op continue {id}` looks again, `muster op cancel {id}` leaves it");
+        format!("{remedy}; `muster op continue {id}` {continues}, `muster op cancel {id}` leaves it");
     Advance {
         deadline: None,
         note: Some(format!("needs an operator: {reason}")),

@@ -141,7 +141,11 @@ fn an_answer_comes_back_under_its_label_and_one_that_never_comes_is_not_known() 
 #[test]
 fn it_asks_an_operator_and_judges_afresh_when_told_to_go_on() {
     let (mut world, id) = with_procedure();
-    let stuck = || ProcedureStep::NeedsOperator { reason: "two uuids".to_owned(), remedy: "look".to_owned() };
+    let stuck = || ProcedureStep::NeedsOperator {
+        reason: "two uuids".to_owned(),
+        remedy: "look".to_owned(),
+        word: false,
+    };
     assert!(play(&mut world, id, stuck()));
     let needs = operation(&world.state, id).needs_operator.clone().unwrap();
     assert!(needs.reason == "two uuids" && needs.remedy.contains("muster op continue"), "{needs:?}");
@@ -163,8 +167,14 @@ fn the_answers_that_a_question_rests_on_are_kept_with_it() {
     let answer = ("read 2".to_owned(), TaskOutcome::Done { answer: "7".to_owned() });
     let progress = ProcedureProgress { asked: None, answers: vec![answer.clone()] };
     let turn = Turn { state: &world.state, id, operation: &world.state.operations[&id], now: world.now };
-    let stuck = ProcedureStep::NeedsOperator { reason: "one unread".to_owned(), remedy: "look".to_owned() };
+    let stuck = ProcedureStep::NeedsOperator {
+        reason: "one unread".to_owned(),
+        remedy: "look".to_owned(),
+        word: true,
+    };
     let advance = step_of(&turn, stuck, progress).unwrap();
+    let remedy = &advance.needs_operator.as_ref().unwrap().remedy;
+    assert!(remedy.contains(&format!("`muster op continue {id}` is that word")), "{remedy}");
     world.must(What::Advance(Box::new(advance)));
     let kept = operation(&world.state, id).procedure.clone().unwrap_or_default();
     assert_eq!((kept.asked, kept.answers), (None, vec![answer]));

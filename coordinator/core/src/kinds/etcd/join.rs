@@ -109,7 +109,8 @@ pub fn proceed(
     };
     let Some(list) = list else { return ask(service, teller, answers) };
     let Some(url) = peer_url(new) else {
-        return stuck(format!("{}/{} has no address", service.name, new.slot));
+        let reason = format!("{}/{} has no address", service.name, new.slot);
+        return ProcedureStep::stuck(service.name.as_str(), new.slot, reason);
     };
     if let Some(gone) = list.members.iter().find(|row| !belongs(service, row)) {
         let what = if gone.name.is_empty() { gone.peer_urls.join(", ") } else { gone.name.clone() };
@@ -165,14 +166,11 @@ fn ask(service: &ServiceFacts<'_>, teller: &MemberFacts, answers: &[(String, Tas
     });
     let failures: Vec<String> = failures.collect();
     match failures.first() {
-        Some(last) if failures.len() >= TRIES_MAX => stuck(format!("{}: {last}", service.name)),
+        Some(last) if failures.len() >= TRIES_MAX => {
+            ProcedureStep::stuck(service.name.as_str(), teller.slot, format!("{}: {last}", service.name))
+        }
         _ => task(teller, LIST.to_owned(), "list", &json!({})),
     }
-}
-
-fn stuck(reason: String) -> ProcedureStep {
-    let remedy = "see the members' output with `muster logs`".to_owned();
-    ProcedureStep::NeedsOperator { reason, remedy }
 }
 
 fn change(teller: &MemberFacts, label: String, verb: &str, body: Value) -> ProcedureStep {

@@ -248,6 +248,7 @@ fn choose(
             reason: format!("the volumes do not belong to one cluster: {}", table(volumes, recorded)),
             remedy: "nothing was changed; replace the members whose volume belongs to another cluster"
                 .to_owned(),
+            word: false,
         };
     }
     // Of several that are equally far, the one that was the last to stop, then the lowest slot.
@@ -257,6 +258,7 @@ fn choose(
         return ProcedureStep::NeedsOperator {
             reason: format!("no volume has a position to begin from: {}", table(volumes, recorded)),
             remedy: "restore a backup".to_owned(),
+            word: false,
         };
     };
     if let Some(question) = ask_operator(volumes, best, unread).filter(|q| !is_answered(q, answers)) {
@@ -265,10 +267,8 @@ fn choose(
     let label = format!("mark {}", best.member.member);
     let tries = answers.iter().filter(|(l, _)| *l == label).count();
     if tries >= READS_MAX {
-        return ProcedureStep::NeedsOperator {
-            reason: format!("slot {} cannot be told to begin: {:?}", best.member.slot, answers.last()),
-            remedy: "look at that host".to_owned(),
-        };
+        let reason = format!("slot {} cannot be told to begin: {:?}", best.member.slot, answers.last());
+        return ProcedureStep::stuck(service.name.as_str(), best.member.slot, reason);
     }
     let at = format!("{}:{}", best.position.uuid, best.position.seqno);
     one_shot(label, best.member.member, &["mark", &at])
@@ -295,6 +295,7 @@ fn ask_operator(volumes: &[Volume<'_>], best: &Volume<'_>, unread: &Unread) -> O
             unread.remedies.iter().map(|remedy| format!("{remedy}; or ")).collect::<String>(),
             best.member.slot
         ),
+        word: true,
     })
 }
 

@@ -398,7 +398,7 @@ fn asked(facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> (String
         arguments: BTreeMap::new(),
     };
     let step = Mariadb.proceed(facts, &procedure, answers);
-    let ProcedureStep::NeedsOperator { reason, .. } = step else { panic!("{step:?}") };
+    let ProcedureStep::NeedsOperator { reason, word: true, .. } = step else { panic!("{step:?}") };
     let mut answers = answers.to_vec();
     let other = "not read: something else".to_owned();
     answers.push((OPERATORS_WORD.to_owned(), TaskOutcome::Done { answer: other }));

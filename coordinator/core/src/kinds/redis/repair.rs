@@ -77,10 +77,9 @@ pub fn proceed(
             TaskOutcome::Interrupted => "interrupted, whether it took effect is not known",
         };
         if tries.len() >= TRIES_MAX {
-            return ProcedureStep::NeedsOperator {
-                reason: format!("{}: {why} ({} tries)", need.what, tries.len()),
-                remedy: "look at `muster logs` of its members".to_owned(),
-            };
+            let reason = format!("{}: {why} ({} tries)", need.what, tries.len());
+            let slot = service.members.iter().find(|m| m.member == task.member).map_or(1, |m| m.slot);
+            return ProcedureStep::stuck(service.name.as_str(), slot, reason);
         }
         if since < RETRY_AFTER {
             return ProcedureStep::Wait(format!("{}: {why}", need.what));

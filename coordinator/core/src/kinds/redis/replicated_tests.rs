@@ -281,7 +281,7 @@ fn a_host_that_is_silent_proves_nothing_and_an_operators_word_does() {
     members[0] = dark(node(1, 1, "4 1"));
     let told = |facts: &ServiceFacts<'_>| positions(facts.now.0, &[(2, "4 1", 90), (3, "4 1", 80)]);
     judge(members.clone(), "4 1", |facts| {
-        let ProcedureStep::NeedsOperator { reason, remedy } = step(facts, &[told(facts)]) else {
+        let ProcedureStep::NeedsOperator { reason, remedy, word: true } = step(facts, &[told(facts)]) else {
             panic!("{:?}", step(facts, &[]))
         };
         assert!(

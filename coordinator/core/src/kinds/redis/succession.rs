@@ -114,10 +114,10 @@ pub fn succeed(
         Some((at, _)) if service.now.since(*at) < FRESH => {
             ProcedureStep::Wait("the replicas are asked again soon".to_owned())
         }
-        _ if asked.len() >= ASKS_MAX => ProcedureStep::NeedsOperator {
-            reason: format!("the replicas of {} do not tell their positions", service.name),
-            remedy: "look at `muster logs` of its members".to_owned(),
-        },
+        _ if asked.len() >= ASKS_MAX => {
+            let reason = format!("the replicas of {} do not tell their positions", service.name);
+            ProcedureStep::stuck(service.name.as_str(), first.slot, reason)
+        }
         _ => ask(),
     }
 }
@@ -150,6 +150,7 @@ fn ask_operator(service: &ServiceFacts<'_>, member: &MemberFacts, risk: &str, is
              the best replica leads",
             member.host_name
         ),
+        word: true,
     }
 }
 

@@ -147,5 +147,9 @@ fn take_over(service: &ServiceFacts<'_>, heir: &Node<'_>) -> Box<TaskDraft> {
 /// The question, until an operator has answered exactly this one.
 pub fn unanswered(reason: &str, remedy: &str, answers: &[(String, TaskOutcome)]) -> Option<ProcedureStep> {
     let answered = crate::kinds::operator_said(answers, reason);
-    (!answered).then(|| ProcedureStep::NeedsOperator { reason: reason.to_owned(), remedy: remedy.to_owned() })
+    (!answered).then(|| ProcedureStep::NeedsOperator {
+        reason: reason.to_owned(),
+        remedy: remedy.to_owned(),
+        word: true,
+    })
 }

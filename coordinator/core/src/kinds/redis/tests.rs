@@ -521,7 +521,9 @@ fn repaired(members: Vec<MemberFacts>, answers: &[(String, TaskOutcome)]) -> Pro
 
 #[test]
 fn a_shard_without_a_master_that_elects_nobody_is_taken_over_on_an_operators_word_only() {
-    let ProcedureStep::NeedsOperator { reason, remedy } = repaired(orphaned(0), &[]) else { panic!() };
+    let ProcedureStep::NeedsOperator { reason, remedy, word: true } = repaired(orphaned(0), &[]) else {
+        panic!()
+    };
     assert!(
         reason.contains("cache/11 on host-1 is gone") && reason.contains("cache/12 on host-2"),
         "{reason}"

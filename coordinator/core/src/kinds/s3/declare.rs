@@ -128,10 +128,7 @@ pub fn proceed(
         if let Some(why) = failure(outcome) {
             tries = answers.iter().rev().take_while(|(earlier, _)| earlier == label).count();
             if tries >= TRIES_MAX {
-                return ProcedureStep::NeedsOperator {
-                    reason: format!("{label}: {why}"),
-                    remedy: format!("look at the log of its members: `muster logs {}`", service.name),
-                };
+                return ProcedureStep::stuck(service.name.as_str(), 1, format!("{label}: {why}"));
             }
             at = last;
         }
