@@ -105,6 +105,14 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: super::rotate::mariadb,
     },
+    Scenario {
+        name: "mariadb-tls",
+        what: "clients check MariaDB's certificate; it changes under load, and TLS becomes a must",
+        runs: 3,
+        in_ci: false,
+        medians: &[("max_gap_ms", 500.0)],
+        act: super::tls::mariadb,
+    },
 ];
 
 /// A platform with the service, healthy; one with other services is taken down first.
@@ -119,6 +127,11 @@ pub fn prepare(platform: &Platform) -> Result<()> {
     platform.up()?;
     platform.apply(&spec(platform, IMAGE))?;
     healthy(platform).map(drop)
+}
+
+/// The spec of a run without changes of its own.
+pub fn usual(platform: &Platform) -> String {
+    spec(platform, IMAGE)
 }
 
 fn spec(platform: &Platform, image: &str) -> String {

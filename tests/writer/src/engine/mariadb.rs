@@ -1,16 +1,18 @@
 //! MariaDB: single-row inserts, each its own transaction, over the text protocol of the server.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 use tokio::time::timeout;
 
 use super::{Engine, Item, Outcome, Session};
 use crate::config::Config;
+use crate::secured;
 
 /// Connecting and the questions after it.
 const READY_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -40,8 +42,17 @@ struct Server {
 }
 
 impl Server {
-    /// The servers that `mysql://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` names; each is tried on its own.
+    /// The servers that `mysql://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE` names; each is tried on its own. With
+    /// `?ssl-mode=VERIFY_IDENTITY&ssl-ca=FILE` each must show a certificate of that CA for its address.
     fn all_of(url: &str) -> anyhow::Result<Vec<Self>> {
+        let (url, mode) = secured::take(url, "ssl-mode");
+        let (url, ca) = secured::take(&url, "ssl-ca");
+        let url = url.trim_end_matches('?');
+        let tls = match (mode.as_deref(), ca) {
+            (Some("VERIFY_IDENTITY"), Some(ca)) => Some(believing(ca)?),
+            (None, None) => None,
+            _ => bail!("TLS is spoken with ssl-mode=VERIFY_IDENTITY and ssl-ca, or not at all"),
+        };
         let rest = url.strip_prefix("mysql://").context("it does not begin with mysql://")?;
         let (login, rest) = rest.rsplit_once('@').context("it names no user")?;
         let (hosts, database) = rest.split_once('/').context("it names no database")?;
@@ -51,12 +62,20 @@ impl Server {
                 let options = Opts::from_url(&format!("mysql://{login}@{host}/{database}"))?;
                 // One that was closed is of no use, and none is kept for later.
                 let options = OptsBuilder::from_opts(options).tcp_nodelay(true).prefer_socket(false);
+                let options = options.ssl_opts(tls.clone());
                 Ok(Self { label: host.to_owned(), options: options.into() })
             })
             .collect::<anyhow::Result<_>>()?;
         ensure!(!servers.is_empty(), "it names no server");
         Ok(servers)
     }
+}
+
+/// Believes the CAs in this file, and nobody else; one without any is refused now, not at each connection.
+fn believing(ca: String) -> anyhow::Result<SslOpts> {
+    let ca = PathBuf::from(ca);
+    secured::believing(&ca)?;
+    Ok(SslOpts::default().with_root_certs(vec![ca.into()]).with_disable_built_in_roots(true))
 }
 
 #[async_trait(?Send)]
@@ -123,5 +142,27 @@ mod tests {
         for wrong in ["postgresql://u@h/d", "mysql://h/d", "mysql://u:p@h:3306", "mysql://u:p@h:x/d"] {
             assert!(Server::all_of(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn tls_is_checked_or_not_spoken() {
+        let dir = tempfile::tempdir().unwrap();
+        let nothing = dir.path().join("nothing.pem");
+        std::fs::write(&nothing, "").unwrap();
+        let url = |query: &str| format!("mysql://u:p@10.0.0.1:3306/d?{query}");
+        assert!(Server::all_of(&url("")).unwrap().iter().all(|server| server.options.ssl_opts().is_none()));
+        for wrong in
+            ["ssl-mode=REQUIRED", "ssl-mode=VERIFY_IDENTITY", "ssl-ca=/x", "ssl-mode=VERIFY_CA&ssl-ca=/x"]
+        {
+            assert!(Server::all_of(&url(wrong)).is_err(), "{wrong}");
+        }
+        let named = format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={}", nothing.display());
+        assert!(Server::all_of(&url(&named)).is_err(), "a file without a certificate");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        std::fs::write(&nothing, ca.pem()).unwrap();
+        let server = Server::all_of(&url(&named)).unwrap().remove(0);
+        let tls = server.options.ssl_opts().unwrap();
+        assert!(tls.disable_built_in_roots() && !tls.accept_invalid_certs() && !tls.skip_domain_validation());
     }
 }

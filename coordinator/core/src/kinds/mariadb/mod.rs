@@ -21,6 +21,7 @@ use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
 use super::rotate::{self, Rotation};
+use super::tls::{self, Tls};
 use super::versions::Line;
 use super::{
     Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
@@ -109,6 +110,10 @@ impl Kind for Mariadb {
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
         let users = Settings::of(spec).users;
         users.iter().map(|user| SecretNeed { name: render::secret(name, &format!("user-{user}")) }).collect()
+    }
+
+    fn tls(&self, spec: &ServiceSpec) -> Tls {
+        Settings::of(spec).tls
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {
@@ -265,12 +270,17 @@ impl Kind for Mariadb {
         let owned = settings.databases.iter().find(|database| database.owner == user);
         let Some(database) = owned.or_else(|| settings.databases.first()) else { return Vec::new() };
         let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
+        // The words of MySQL's own strings: the certificate must be of this CA, and for the address that is dialled.
+        let secured = match tls::offered(settings.tls, peers) {
+            true => format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", tls::CA),
+            false => String::new(),
+        };
         let url = |servers: &[Peer], port: u16| {
             let servers: Vec<String> = servers
                 .iter()
                 .map(|peer| format!("{}:{port}", parts::address(peer, &settings.network)))
                 .collect();
-            format!("mysql://{user}:{password}@{}/{}", servers.join(","), database.name)
+            format!("mysql://{user}:{password}@{}/{}{secured}", servers.join(","), database.name)
         };
         let endpoint = |role: &str, url: String| Endpoint { role: role.to_owned(), url };
         match children.get(&parts::known_name("proxy")) {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::settings::{Mode, Settings};
 use super::{CHECK_PORT, PORT};
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{RenderContext, parts};
 
 const TEMPLATE: &str = include_str!("mariadb.cnf");
@@ -26,7 +27,16 @@ const MISSED_PORT: u16 = 4568;
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 3306, gid: 3306 };
 
-/// Longest time of the action that makes users and databases.
+/// The action, and the program's verb, that has the server read its certificate and its demand for TLS anew.
+const TLS: &str = "tls";
+/// Lines of the server's own section. Key and certificate are one file. What may change without a restart stands in the file
+/// that is read with it.
+const SERVER_TLS: &str = "
+ssl-cert=/muster/tls.pem
+ssl-key=/muster/tls.pem
+!include /muster/tls.cnf";
+
+/// Longest time of each action.
 pub const CONVERGE_MS: u64 = 30_000;
 
 pub const LIMITS: Limits =
@@ -45,8 +55,6 @@ pub fn program(words: &[&str]) -> Vec<String> {
 pub fn render(context: &RenderContext<'_>) -> Rendered {
     let settings = Settings::of(context.spec);
     let get = |path: &str| Ask::Http(parts::http("GET", CHECK_PORT, path));
-    let converge =
-        ActionSpec { guard: None, run: Act::Exec { argv: program(&["converge"]) }, timeout_ms: CONVERGE_MS };
     // Only the member in the lowest slot of a cluster that was never formed may begin one, at its very first start.
     let first = context.peers.iter().map(|peer| peer.slot).min() == Some(context.me.slot);
     let forms = settings.mode == Mode::Ha && first && !context.joins_existing;
@@ -70,10 +78,18 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
         stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 120_000 },
         ports,
         probes: vec![parts::probe("status", 1_000, 1_500, get("/status"))],
-        actions: BTreeMap::from([("converge".to_owned(), converge)]),
+        actions: actions(&settings),
         release: None,
         system_id: Some(Probe { timeout_ms: 2_000, ask: get("/uuid") }),
     }
+}
+
+fn actions(settings: &Settings) -> BTreeMap<String, ActionSpec> {
+    let action =
+        |verb| ActionSpec { guard: None, run: Act::Exec { argv: program(&[verb]) }, timeout_ms: CONVERGE_MS };
+    let words = ["converge", TLS];
+    let all = if settings.tls == Tls::None { &words[..1] } else { &words[..] };
+    all.iter().map(|verb| ((*verb).to_owned(), action(*verb))).collect()
 }
 
 fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
@@ -101,6 +117,16 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
     if ha {
         files.push(parts::file("/muster/peers.cnf", addresses(&peers), 0o444, OnChange::None));
     }
+    if settings.tls != Tls::None {
+        files.push(parts::file(
+            "/muster/tls.cnf",
+            must(settings.tls),
+            0o444,
+            OnChange::Reload(TLS.to_owned()),
+        ));
+        files.push(tls::file(context.service, TLS));
+        files.push(tls::own_ca_file());
+    }
     for user in &settings.users {
         let what = format!("user-{user}");
         let content = format!("${{secret:{}}}", secret(context.service, &what));
@@ -112,6 +138,13 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
 fn addresses(peers: &Map<String, Value>) -> String {
     let all: Vec<&str> = peers.values().filter_map(Value::as_str).collect();
     format!("[mysqld]\nwsrep-cluster-address=gcomm://{}\n", all.join(","))
+}
+
+/// Whether clients without TLS are refused. Who comes through the socket of the server is not asked: the program beside the
+/// server, and copies between members.
+fn must(tls: Tls) -> String {
+    let on = if tls == Tls::Required { "ON" } else { "OFF" };
+    format!("[mysqld]\nrequire-secure-transport={on}\n")
 }
 
 fn config(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {
@@ -133,7 +166,10 @@ fn config(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String 
     let lines: Vec<String> = all.iter().map(line).collect();
     let cluster =
         if settings.mode == Mode::Ha { cluster(context, settings, me) } else { "wsrep-on=OFF".to_owned() };
-    TEMPLATE.replace("@PARAMETERS@", &lines.join("\n")).replace("@CLUSTER@", cluster.trim_end())
+    let tls = if settings.tls == Tls::None { "" } else { SERVER_TLS };
+    TEMPLATE
+        .replace("@PARAMETERS@", &format!("{}{tls}", lines.join("\n")))
+        .replace("@CLUSTER@", cluster.trim_end())
 }
 
 fn cluster(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {

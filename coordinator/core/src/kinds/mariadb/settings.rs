@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::kinds::accounts::{self, Database, Reserved};
 use crate::kinds::settings::Fields;
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, haproxy, parts};
 
 /// The image if the spec names none.
@@ -29,7 +30,7 @@ const RESERVED: Reserved = Reserved {
 };
 
 /// What the service, Galera or the safety of acknowledged rows depends on.
-const FORBIDDEN: [&str; 29] = [
+const FORBIDDEN: [&str; 31] = [
     "basedir",
     "bind_address",
     "binlog_format",
@@ -54,8 +55,10 @@ const FORBIDDEN: [&str; 29] = [
     "plugin_load_add",
     "port",
     "read_only",
+    "require_secure_transport",
     "skip_grant_tables",
     "skip_networking",
+    "skip_ssl",
     "socket",
     "tmpdir",
     "user",
@@ -87,6 +90,8 @@ pub struct Settings {
     pub proxy_image: String,
     /// How many bytes of writes a member may miss and still catch up without copying everything.
     pub gcache: u64,
+    /// Whether clients are served over TLS.
+    pub tls: Tls,
     /// Variables of the server, beside ours.
     pub parameters: BTreeMap<String, Value>,
     /// Users, at least one.
@@ -122,10 +127,11 @@ impl Settings {
         let image = parts::image(fields, "image", IMAGE);
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let gcache = read_gcache(fields);
+        let tls = tls::setting(fields);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
-        Self { mode, members, network, image, proxy_image, gcache, parameters, users, databases }
+        Self { mode, members, network, image, proxy_image, gcache, tls, parameters, users, databases }
     }
 }
 
@@ -164,6 +170,8 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
             fields.problem(&path, "not the name of a variable", "use a-z, 0-9 and `_`");
         } else if FORBIDDEN.contains(&name.as_str()) || name.starts_with("wsrep") {
             fields.problem(&path, "is set by the platform", "leave it out");
+        } else if name.starts_with("ssl") {
+            fields.problem(&path, "is set by the platform", "leave it out, and write `tls:` of the service");
         } else if !is_value(value) {
             fields.problem(&path, "not a value", "write a number, a word, true or false");
         }

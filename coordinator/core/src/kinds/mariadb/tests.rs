@@ -32,6 +32,8 @@ fn members_are_rendered_as_the_golden_files_say() {
     scene.joins_existing = true;
     compare("mariadb/joins", &scene.render(1));
     compare("mariadb/written", &owner_of(WRITTEN).render(1));
+    compare("mariadb/required", &owner_of(r#"{"kind":"mariadb","tls":"required"}"#).render(0));
+    compare("mariadb/without-tls", &owner_of(r#"{"kind":"mariadb","tls":"none"}"#).render(0));
     compare("mariadb/proxy", &child_of(HA, "proxy").render(0));
     let mut single = owner_of(r#"{"kind":"mariadb","mode":"single"}"#);
     single.peers.truncate(1);
@@ -53,6 +55,29 @@ fn a_replaced_member_restarts_no_other_and_begins_nothing() {
 }
 
 #[test]
+fn tls_becomes_a_must_without_a_restart_and_strings_say_it_once_every_member_has_a_certificate() {
+    let with = |tls: &str| owner_of(&format!(r#"{{"kind":"mariadb","tls":"{tls}"}}"#));
+    let (optional, required, none) =
+        (with("optional").render(0), with("required").render(0), with("none").render(0));
+    assert_ne!(optional.files, required.files);
+    assert_eq!(optional.container_hash(), required.container_hash());
+    assert_ne!(
+        optional.container_hash(),
+        none.container_hash(),
+        "the server begins with TLS or never has it"
+    );
+    assert!(!none.actions.contains_key("tls") && optional.actions.contains_key("tls"));
+    let url = |tls: &str, from_before: usize| {
+        let mut scene = with(tls);
+        scene.peers[..from_before].iter_mut().for_each(|peer| peer.tls = false);
+        Mariadb.endpoints(&scene.service, &scene.spec, &scene.peers, &scene.children, None).remove(0).url
+    };
+    let secured = "?ssl-mode=VERIFY_IDENTITY&ssl-ca=${ca}";
+    assert!(url("optional", 0).ends_with(secured) && url("required", 0).ends_with(secured));
+    assert!(!url("none", 0).contains("ssl") && !url("optional", 1).contains("ssl"));
+}
+
+#[test]
 fn wrong_settings_are_refused_with_path_and_remedy() {
     assert_eq!(problems(WRITTEN, &[]), []);
     let with = |field: &str| format!(r#"{{"kind":"mariadb",{field}}}"#);
@@ -67,6 +92,9 @@ fn wrong_settings_are_refused_with_path_and_remedy() {
         (r#""parameters":{"wsrep_on":"OFF"}"#, "parameters.wsrep_on"),
         (r#""parameters":{"sql_mode":"x\nuser=root"}"#, "parameters.sql_mode"),
         (r#""parameters":{"a=b":1}"#, "parameters.a=b"),
+        (r#""parameters":{"ssl_cert":"/x"}"#, "parameters.ssl_cert"),
+        (r#""parameters":{"require_secure_transport":true}"#, "parameters.require_secure_transport"),
+        (r#""tls":"on""#, "tls"),
         (r#""users":[{"name":"root"}]"#, "users.0.name"),
         (r#""databases":[{"name":"mysql"}]"#, "databases.0.name"),
         (r#""databases":[{"name":"a","owner":"nobody"}]"#, "databases.0.owner"),
