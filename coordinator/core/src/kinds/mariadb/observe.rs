@@ -21,6 +21,8 @@ pub const APART: &str = "apart";
 pub const NO_HISTORY: &str = "00000000-0000-0000-0000-000000000000";
 /// Says a member whose server runs and finds nobody.
 pub const WAITS: &str = "waits for the others";
+/// Longest of a member's own words that are shown.
+const WHY_MAX: usize = 240;
 /// A longer queue of foreign writes is not caught up.
 const QUEUE_MAX: u64 = 20;
 /// Classes in which the reach of the write cache is told, hours.
@@ -65,7 +67,7 @@ fn detail(said: &Value, settings: &Settings, synced: bool, has_history: bool) ->
     let mut detail = Vec::new();
     let why = said["why"].as_str().unwrap_or_default();
     if !synced && !why.is_empty() {
-        detail.push(why.chars().take(160).collect());
+        detail.push(why.chars().take(WHY_MAX).collect());
     }
     if synced && !has_history {
         detail.push("has lost track of its history (uuid all zero)".to_owned());
