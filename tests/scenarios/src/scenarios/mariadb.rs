@@ -106,6 +106,14 @@ pub const SCENARIOS: &[Scenario] = &[
         act: super::rotate::mariadb,
     },
     Scenario {
+        name: "mariadb-foreign-volume",
+        what: "a member's data is exchanged for another cluster's: it says so and is not overwritten; with its own data it joins",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: foreign_volume,
+    },
+    Scenario {
         name: "mariadb-tls",
         what: "clients check MariaDB's certificate; it changes under load, and TLS becomes a must",
         runs: 3,
@@ -398,5 +406,59 @@ fn cold_start(platform: &Platform) -> Result<Value> {
     ensure!(text.contains("cold-start") && text.contains(name.as_str()), "no cold start in {text}");
     let mut samples = judged(writer, 100, 240_000)?;
     samples["healthy_after_s"] = json!(whole);
+    Ok(samples)
+}
+
+/// Puts the database of another cluster into a stopped member's volume, its own aside.
+const EXCHANGE: &str = "set -e
+mv /data/mysql /data/kept
+mv /data/history /data/kept-history
+mariadb-install-db --defaults-file=/muster/mariadb.cnf --skip-test-db --wsrep-on=OFF >/dev/null
+timeout -s TERM 15 mariadbd --defaults-file=/muster/mariadb.cnf --wsrep-new-cluster --wsrep-node-address=127.0.0.1 \
+  --wsrep-provider-options='gmcast.listen_addr=tcp://127.0.0.1:4567' || true
+grep -q '^seqno: *[0-9]' /data/mysql/grastate.dat";
+const BACK: &str = "rm -r /data/mysql && mv /data/kept /data/mysql && mv /data/kept-history /data/history";
+
+/// Runs a command on the volume of a member whose container is stopped, by its own image and user.
+fn on_volume(host: &Host, container: &str, command: &str) -> Result<String> {
+    let from = ["run", "--rm", "--network", "none", "--user", "3306:3306", "--volumes-from", container];
+    let memory = ["--tmpfs", "/run/mysqld:uid=3306,gid=3306", "--tmpfs", "/tmp"];
+    host.docker(&[&from[..], &memory, &[IMAGE, "sh", "-c", command]].concat(), DOCKER)
+}
+
+fn foreign_volume(platform: &Platform) -> Result<Value> {
+    let (writer, leader, _) = writing(platform, "foreign-volume")?;
+    let service = healthy(platform)?;
+    let ours = history(platform, &service)?;
+    let member = service.members.iter().find(|m| m.slot != leader.slot).context("no other member")?.clone();
+    let host = platform.testbed.host(member.host.as_str())?;
+    let stopped = |command: &str| -> Result<String> {
+        let id = container(&host, &member)?;
+        host.unit_stop("muster-agent")?;
+        host.docker(&["stop", "-t", "120", &id], DOCKER)?;
+        let said = on_volume(&host, &id, command)?;
+        host.unit_start("muster-agent")?;
+        Ok(said)
+    };
+    let uuid = "sed -n 's/^uuid: *//p' /data/mysql/grastate.dat";
+    let theirs =
+        stopped(&format!("{EXCHANGE}\n{uuid}"))?.split_whitespace().last().unwrap_or_default().to_owned();
+    ensure!(theirs.len() == 36 && theirs != ours, "the data that was put there has the history {theirs:?}");
+    let name = platform.settings.mariadb.as_str();
+    let detail = wait("a refusal", WHOLE, || {
+        let now = platform.service(name)?;
+        let now = now.members.iter().find(|m| m.slot == member.slot).context("no member")?;
+        ensure!(!now.ready && now.detail.contains("holds data of the cluster"), "{}", now.detail);
+        Ok(now.detail.clone())
+    })?;
+    ensure!(detail.contains(&theirs) && detail.contains(&ours), "{detail}");
+    sleep(Duration::from_secs(10));
+    // What is there is what was put there.
+    let kept = stopped(&format!("{uuid}; {BACK}"))?;
+    ensure!(kept.trim() == theirs, "overwritten: it has {kept}");
+    let service = healthy(platform)?;
+    ensure!(history(platform, &service)? == ours, "another history");
+    let mut samples = judged(writer, 100, 12_000)?;
+    samples["detail"] = json!(detail);
     Ok(samples)
 }
