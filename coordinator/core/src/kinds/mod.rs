@@ -51,11 +51,13 @@ use rotate::Rotation;
 use tls::Tls;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 9] = [
+pub static ALL: [&dyn Kind; 11] = [
     &app::App,
     &etcd::Etcd,
     &haproxy::Haproxy,
     &mariadb::Mariadb,
+    &mariadb::router::MAXSCALE,
+    &mariadb::router::PROXYSQL,
     &nats::Nats,
     &postgres::Postgres,
     &redis::Redis,

@@ -4,6 +4,7 @@ mod cold_start;
 mod decide;
 mod observe;
 mod render;
+pub mod router;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::view::Health;
 use serde_json::Value;
 
+use self::router::choice::Router;
 use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
@@ -33,6 +35,8 @@ use crate::command::TaskDraft;
 pub const PORT: u16 = 3306;
 /// The proxies' way to any member in step.
 const READ_PORT: u16 = 3307;
+/// The login of a router that judges members itself.
+const MONITOR: &str = "muster_monitor";
 /// Where a member says how it is, to the proxies and to its agent.
 const CHECK_PORT: u16 = 9200;
 const PROXIES: u32 = 2;
@@ -70,13 +74,19 @@ impl Kind for Mariadb {
         if settings.mode == Mode::Single {
             return Vec::new();
         }
-        vec![front::child(spec, &settings.network, PROXIES, &settings.proxy_image)]
+        let mut proxy = front::child(spec, &settings.network, PROXIES, &settings.proxy_image);
+        proxy.spec.kind = parts::known_name(settings.router.name());
+        vec![proxy]
     }
 
     fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {
         if Settings::of(present).mode != Settings::of(written).mode {
             let help = "write it as it was, or make another service beside it and copy the data";
             return Err(Problem::new("mode", format!("the mode of `{name}` cannot be changed"), help));
+        }
+        if Settings::of(present).router != Settings::of(written).router {
+            let help = "write it as it was, or make another service beside it and copy the data";
+            return Err(Problem::new("router", format!("the router of `{name}` cannot be changed"), help));
         }
         LINE.judge("image", &Settings::of(present).image, &Settings::of(written).image)
     }
@@ -108,8 +118,10 @@ impl Kind for Mariadb {
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
-        let users = Settings::of(spec).users;
-        users.iter().map(|user| SecretNeed { name: render::secret(name, &format!("user-{user}")) }).collect()
+        let settings = Settings::of(spec);
+        let users = settings.users.iter().map(|user| format!("user-{user}"));
+        let monitor = (settings.router != Router::Haproxy).then(|| "monitor".to_owned());
+        users.chain(monitor).map(|what| SecretNeed { name: render::secret(name, &what) }).collect()
     }
 
     fn tls(&self, spec: &ServiceSpec) -> Tls {
@@ -144,7 +156,11 @@ impl Kind for Mariadb {
         decide::may_stop(service, member)
     }
 
-    fn rotation(&self, _spec: &ServiceSpec, _what: &str) -> Result<Rotation, Wait> {
+    fn rotation(&self, spec: &ServiceSpec, _what: &str) -> Result<Rotation, Wait> {
+        let router = Settings::of(spec).router;
+        if router != Router::Haproxy {
+            return Err(Wait(format!("router {} reads its passwords only when it is made", router.name())));
+        }
         Ok(Rotation::smooth(
             "open sessions stay; a user has one password, so a new login with the old one is refused within a second",
         ))
@@ -181,6 +197,13 @@ impl Kind for Mariadb {
     }
 
     fn switchover(&self, service: &ServiceFacts<'_>, to: Option<u32>) -> Result<Task, Wait> {
+        let router = Settings::of(service.spec).router;
+        if router != Router::Haproxy {
+            return Err(Wait(format!(
+                "router {} chooses the member that takes writes itself",
+                router.name()
+            )));
+        }
         let from = decide::leader(service).ok_or_else(|| Wait("no writer is known".to_owned()))?;
         if to == Some(from.slot) {
             return Err(Wait(format!("clients write to {}/{} already", service.name, from.slot)));
@@ -246,6 +269,11 @@ impl Kind for Mariadb {
             vital: Some(Vital { listener: "write", stands: "writer", fails: "no writer" }),
             holds: false,
         }
+    }
+
+    fn remarks(&self, name: &Name, spec: &ServiceSpec) -> Vec<String> {
+        let remark = Settings::of(spec).router.remark();
+        remark.map(|remark| format!("{name}: {remark}")).into_iter().collect()
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {

@@ -11,8 +11,9 @@ use muster_model::plan::{
 use muster_model::spec::Detection;
 use serde_json::{Map, Value, json};
 
+use super::router::choice::Router;
 use super::settings::{Mode, Settings};
-use super::{CHECK_PORT, PORT};
+use super::{CHECK_PORT, MONITOR, PORT};
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{RenderContext, parts};
 
@@ -100,7 +101,7 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         let name = parts::member_name(context.service, peer.slot, peer.member);
         peers.insert(name, json!(parts::address(peer, &settings.network)));
     }
-    let member = json!({
+    let mut member = json!({
         "name": me,
         "cluster": ha,
         "check_port": CHECK_PORT,
@@ -109,6 +110,10 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         "users": settings.users,
         "databases": settings.databases,
     });
+    if settings.router != Router::Haproxy {
+        // MaxScale asks the server for the accounts of clients; ProxySQL is told them.
+        member["monitor"] = json!({ "user": MONITOR, "reads_accounts": settings.router == Router::Maxscale });
+    }
     let converge = || OnChange::Reload("converge".to_owned());
     let mut files = vec![
         parts::file("/muster/mariadb.cnf", config(context, settings, &me), 0o444, OnChange::Restart),
@@ -127,8 +132,8 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         files.push(tls::file(context.service, TLS));
         files.push(tls::own_ca_file());
     }
-    for user in &settings.users {
-        let what = format!("user-{user}");
+    let monitor = (settings.router != Router::Haproxy).then(|| "monitor".to_owned());
+    for what in settings.users.iter().map(|user| format!("user-{user}")).chain(monitor) {
         let content = format!("${{secret:{}}}", secret(context.service, &what));
         files.push(parts::file(&format!("/muster/secrets/{what}"), content, 0o400, converge()));
     }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::router::choice::Router;
 use crate::kinds::accounts::{self, Database, Reserved};
 use crate::kinds::settings::Fields;
 use crate::kinds::tls::{self, Tls};
@@ -86,6 +87,8 @@ pub struct Settings {
     pub network: Name,
     /// Image of the members.
     pub image: String,
+    /// The program in front of the members.
+    pub router: Router,
     /// Image of the proxy child.
     pub proxy_image: String,
     /// How many bytes of writes a member may miss and still catch up without copying everything.
@@ -125,13 +128,14 @@ impl Settings {
         }
         let network = parts::network(fields, "dbnet", platform);
         let image = parts::image(fields, "image", IMAGE);
+        let router = read_router(fields, mode);
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let gcache = read_gcache(fields);
-        let tls = tls::setting(fields);
+        let tls = read_tls(fields, router);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
-        Self { mode, members, network, image, proxy_image, gcache, tls, parameters, users, databases }
+        Self { mode, members, network, image, router, proxy_image, gcache, tls, parameters, users, databases }
     }
 }
 
@@ -142,6 +146,35 @@ pub fn judge_name(name: &Name) -> Option<Problem> {
         message: format!("the name of a mariadb service has at most {SERVICE_NAME_MAX} characters"),
         help: "take a shorter name".to_owned(),
     })
+}
+
+fn read_router(fields: &mut Fields<'_>, mode: Mode) -> Router {
+    let help = "write `haproxy`, `proxysql` or `maxscale`";
+    let router: Router = fields.get("router", help).unwrap_or_default();
+    if router == Router::Haproxy {
+        return router;
+    }
+    if mode == Mode::Single {
+        fields.problem("router", "a single member has no proxies", "leave it out");
+    } else if !fields.has("proxy_image") {
+        let message = format!("there is no image of ours for `router: {}`", router.name());
+        let help = "write `proxy_image:` with an image of your own, for example registry.example/router:1";
+        fields.problem("router", message, help);
+    }
+    router
+}
+
+/// Another router speaks the protocol itself, and has no certificate.
+fn read_tls(fields: &mut Fields<'_>, router: Router) -> Tls {
+    let tls = tls::setting(fields);
+    if router == Router::Haproxy {
+        return tls;
+    }
+    if fields.has("tls") && tls != Tls::None {
+        let message = format!("`router: {}` serves no TLS", router.name());
+        fields.problem("tls", message, "leave it out, or leave `router` out");
+    }
+    Tls::None
 }
 
 fn read_gcache(fields: &mut Fields<'_>) -> u64 {

@@ -14,6 +14,7 @@ use super::{HISTORY, HOLDERS, Mariadb};
 use crate::kinds::golden::{
     child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
 };
+use crate::kinds::tls::Tls;
 use crate::kinds::{Kind, MemberFacts, OPERATORS_WORD, Procedure, ProcedureStep, ServiceFacts, UpdateStep};
 
 const HA: &str = r#"{"kind":"mariadb"}"#;
@@ -34,11 +35,41 @@ fn members_are_rendered_as_the_golden_files_say() {
     compare("mariadb/written", &owner_of(WRITTEN).render(1));
     compare("mariadb/required", &owner_of(r#"{"kind":"mariadb","tls":"required"}"#).render(0));
     compare("mariadb/without-tls", &owner_of(r#"{"kind":"mariadb","tls":"none"}"#).render(0));
+    for router in ["proxysql", "maxscale"] {
+        let written = with_router(router);
+        compare(&format!("mariadb/{router}"), &child_of(&written, "proxy").render(0));
+        compare(&format!("mariadb/behind-{router}"), &owner_of(&written).render(0));
+    }
     compare("mariadb/proxy", &child_of(HA, "proxy").render(0));
     let mut single = owner_of(r#"{"kind":"mariadb","mode":"single"}"#);
     single.peers.truncate(1);
     single.children.clear();
     compare("mariadb/single", &single.render(0));
+}
+
+/// A service behind another router than ours.
+fn with_router(router: &str) -> String {
+    format!(
+        r#"{{"kind":"mariadb","router":"{router}","proxy_image":"registry.example/router:1","users":[{{"name":"shop"}},{{"name":"report"}}]}}"#
+    )
+}
+
+#[test]
+fn a_router_of_the_operators_says_what_it_costs_and_takes_over_what_it_decides() {
+    for (router, licence) in [("proxysql", "GPL 3"), ("maxscale", "Business Source License 1.1")] {
+        let (service, spec) = (name("orders"), spec(&with_router(router)));
+        let remarks = Mariadb.remarks(&service, &spec).join("\n");
+        assert!(remarks.contains(licence) && remarks.contains("nobody has run it"), "{remarks}");
+        let all = cluster(&service, &spec, ["leader", "replica", "replica"]);
+        assert!(Mariadb.switchover(&all, None).is_err() && Mariadb.rotation(&spec, "user-shop").is_err());
+        assert_eq!(Mariadb.tls(&spec), Tls::None);
+        assert!(Mariadb.may_become(&service, &crate::kinds::golden::spec(HA), &spec).is_err());
+    }
+    let (service, spec) = (name("orders"), spec(HA));
+    assert!(Mariadb.remarks(&service, &spec).is_empty() && Mariadb.rotation(&spec, "user-app").is_ok());
+    let plain = |router: &str| format!(r#"{{"kind":"{router}","image":"registry.example/router:1"}}"#);
+    refused(&plain("proxysql"), "kind");
+    refused(&plain("maxscale"), "kind");
 }
 
 #[test]
@@ -95,6 +126,10 @@ fn wrong_settings_are_refused_with_path_and_remedy() {
         (r#""parameters":{"ssl_cert":"/x"}"#, "parameters.ssl_cert"),
         (r#""parameters":{"require_secure_transport":true}"#, "parameters.require_secure_transport"),
         (r#""tls":"on""#, "tls"),
+        (r#""router":"nginx""#, "router"),
+        (r#""router":"proxysql""#, "router"),
+        (r#""router":"maxscale","proxy_image":"a:1","mode":"single""#, "router"),
+        (r#""router":"maxscale","proxy_image":"a:1","tls":"required""#, "tls"),
         (r#""users":[{"name":"root"}]"#, "users.0.name"),
         (r#""databases":[{"name":"mysql"}]"#, "databases.0.name"),
         (r#""databases":[{"name":"a","owner":"nobody"}]"#, "databases.0.owner"),
