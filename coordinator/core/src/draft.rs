@@ -91,7 +91,9 @@ impl<'a> Source<'a> {
         let networks = self.kind.layout(self.service, self.spec).networks;
         let offered = |used: &Used<'_>| {
             let kind = kinds::kind(used.spec.kind.as_str());
-            kind.is_some_and(|kind| tls::offered(kind.tls(used.spec), &used.peers))
+            kind.is_some_and(|kind| {
+                tls::offered(kind.tls(used.spec), kind.shown_by(&used.peers, &used.children))
+            })
         };
         let secured = self.uses.iter().filter(|(_, used)| offered(used));
         let uses = self.uses.iter().map(|(name, u)| (name, (u.spec, u.peers.as_slice(), &u.children)));

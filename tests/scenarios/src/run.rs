@@ -41,6 +41,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::nats::SCENARIOS, prepare: s::nats::prepare },
     Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
     Table { scenarios: s::redis_replicated::SCENARIOS, prepare: s::redis_replicated::prepare },
+    Table { scenarios: s::tls_direct::CLUSTER, prepare: s::tls_direct::prepare_cluster },
     Table { scenarios: s::mariadb::SCENARIOS, prepare: s::mariadb::prepare },
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
     Table { scenarios: s::together::SCENARIOS, prepare: s::together::prepare },

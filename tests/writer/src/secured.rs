@@ -21,6 +21,11 @@ pub fn believing(ca: &Path) -> anyhow::Result<ClientConfig> {
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// The CAs as PEM, for a client that judges them itself.
+pub fn read(ca: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(ca).with_context(|| ca.display().to_string())
+}
+
 /// Takes the value of a parameter out of a URL's query.
 pub fn take(url: &str, parameter: &str) -> (String, Option<String>) {
     let Some((front, query)) = url.split_once('?') else { return (url.to_owned(), None) };

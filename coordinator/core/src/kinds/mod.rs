@@ -440,6 +440,11 @@ pub trait Kind: Sync {
         Tls::None
     }
 
+    /// Who shows the service's certificate: its members, unless the proxies in front of them do.
+    fn shown_by<'a>(&self, peers: &'a [Peer], _children: &'a BTreeMap<Name, Vec<Peer>>) -> &'a [Peer] {
+        peers
+    }
+
     /// The setting that says how many members there are, and its value for `count` of them; judged like any other
     /// change of the spec.
     ///

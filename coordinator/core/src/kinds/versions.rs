@@ -33,6 +33,11 @@ fn tag(image: &str) -> &str {
     last.split_once(':').map_or("", |(_, tag)| tag)
 }
 
+/// Whether an image says by its tag that it has this version or a newer one.
+pub fn is_at_least(image: &str, least: &[u32]) -> bool {
+    numbers(tag(image)).as_slice() >= least
+}
+
 impl Line {
     /// Why this step may not be taken; nothing if it may, or if one of the two is not known.
     pub fn refusal(&self, from: &str, to: &str) -> Option<String> {
@@ -103,6 +108,13 @@ mod tests {
         let found = LINE.judge("image", "a/pg:15", "other:5000/pg:16").unwrap_err();
         assert_eq!((found.path.as_str(), found.help.as_str()), ("image", "copy"));
         assert!(LINE.judge("image", "a/pg:15", "a/pg:stable").is_ok());
+    }
+
+    #[test]
+    fn a_tag_that_says_nothing_is_no_version() {
+        let fits = |image: &str| is_at_least(image, &[7, 2]);
+        assert!(fits("a/b:7.2") && fits("a/b:7.2.4-x") && fits("a/b:8") && fits("a/b:10.0"));
+        assert!(!fits("a/b:7.0.15") && !fits("a/b:7") && !fits("a/b:stable") && !fits("a/b"));
     }
 
     #[test]

@@ -18,5 +18,6 @@ pub mod repair;
 pub mod rotate;
 pub mod s3;
 pub mod tls;
+pub mod tls_direct;
 pub mod together;
 pub mod update;

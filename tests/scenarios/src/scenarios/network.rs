@@ -99,7 +99,11 @@ pub fn container(host: &Host, member: &MemberView) -> Result<String> {
     id.with_context(|| format!("{} has no running container on {}", member.slot, host.name()))
 }
 
-fn reaches(host: &Host, container: &str, address: &str, port: u16) -> Result<bool> {
+/// Whether somebody in a container gets an answer there.
+///
+/// # Errors
+/// The container cannot be asked.
+pub fn reaches(host: &Host, container: &str, address: &str, port: u16) -> Result<bool> {
     let command = format!("nc -w 1 {address} {port} </dev/null >/dev/null");
     let out = host.docker_command(&["exec", container, "sh", "-c", &command]).output()?;
     Ok(out.status.success())

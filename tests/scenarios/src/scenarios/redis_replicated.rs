@@ -19,7 +19,7 @@ const WHOLE: Duration = Duration::from_secs(120);
 const DOCKER: Duration = Duration::from_secs(20);
 /// Longer than anything would need to happen by itself.
 const SPELL: Duration = Duration::from_secs(20);
-const IMAGE: &str = "muster/redis:7.0";
+pub const IMAGE: &str = "muster/redis:7.0";
 const NEXT: &str = "muster/redis:7.0-next";
 
 /// Every one of them.
@@ -57,6 +57,14 @@ pub const SCENARIOS: &[Scenario] = &[
         act: switchover,
     },
     Scenario {
+        name: "redis-tls",
+        what: "clients check Redis' certificate; it changes under load, and TLS becomes a must, without a gap",
+        runs: 3,
+        in_ci: false,
+        medians: &[("max_gap_ms", 500.0)],
+        act: super::tls_direct::redis,
+    },
+    Scenario {
         name: "redis-replicated-update",
         what: "a new image under load: the replica, the role, the old master",
         runs: 3,
@@ -83,11 +91,12 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Its own name: a cluster of the same name could not become this.
-fn name(platform: &Platform) -> String {
+pub fn name(platform: &Platform) -> String {
     format!("{}-one", platform.settings.cache_service)
 }
 
-fn spec(platform: &Platform, image: &str, replicas: u32) -> String {
+/// One master with so many replicas.
+pub fn spec(platform: &Platform, image: &str, replicas: u32) -> String {
     let settings = &platform.settings;
     format!(
         "muster: 1

@@ -105,6 +105,14 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: super::rotate::s3,
     },
+    Scenario {
+        name: "s3-tls",
+        what: "clients check the certificate of S3's proxies; it changes under load, and TLS becomes a must, without a gap",
+        runs: 3,
+        in_ci: false,
+        medians: &[("max_gap_ms", 500.0)],
+        act: super::tls_direct::s3,
+    },
 ];
 
 /// A platform with the service on it.
@@ -118,7 +126,8 @@ pub fn prepare(platform: &Platform) -> Result<()> {
     platform.wait_healthy(name, WHOLE).map(drop)
 }
 
-fn spec(platform: &Platform, image: &str) -> String {
+/// The service with this image.
+pub fn spec(platform: &Platform, image: &str) -> String {
     specs::platform(&platform.settings, &[specs::s3(&platform.settings, image)])
 }
 

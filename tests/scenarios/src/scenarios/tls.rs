@@ -98,11 +98,12 @@ fn shown(platform: &Platform, case: &Case<'_>) -> Result<Value> {
 }
 
 /// The certificate is good for the address that clients use, and for no other; the platform's CA alone makes it so.
-fn strangers(host: &Host, protocol: &str, door: &str) -> Result<()> {
+pub fn strangers(host: &Host, protocol: &str, door: &str) -> Result<()> {
     let address = door.split(':').next().context("no address")?;
+    let hello = hello(protocol);
     let good = |ca: &str, address: &str| -> Result<bool> {
         let command = format!(
-            "openssl s_client -connect {door} -starttls {protocol} -CAfile {ca} -verify_ip {address} \
+            "openssl s_client -connect {door} {hello} -CAfile {ca} -verify_ip {address} \
              -verify_return_error </dev/null 2>&1"
         );
         Ok(host.exec(&["sh", "-c", &command])?.success())
@@ -113,9 +114,16 @@ fn strangers(host: &Host, protocol: &str, door: &str) -> Result<()> {
     Ok(())
 }
 
-fn serial(host: &Host, protocol: &str, door: &str) -> Result<String> {
+/// How a client of this protocol begins to speak TLS; without a name: at once.
+fn hello(protocol: &str) -> String {
+    if protocol.is_empty() { String::new() } else { format!("-starttls {protocol}") }
+}
+
+/// Number of the certificate that is shown.
+pub fn serial(host: &Host, protocol: &str, door: &str) -> Result<String> {
+    let hello = hello(protocol);
     let command = format!(
-        "openssl s_client -connect {door} -starttls {protocol} </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        "openssl s_client -connect {door} {hello} </dev/null 2>/dev/null | openssl x509 -noout -serial"
     );
     Ok(exec(host, &["sh", "-c", &command])?.trim().to_owned())
 }

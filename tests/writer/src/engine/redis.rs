@@ -2,19 +2,21 @@
 //! while every shard takes writes. One key for a server without cluster.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, TlsCertificates, Value};
 use tokio::time::timeout;
 
 use super::{Engine, Item, Outcome, Session};
 use crate::config::Config;
+use crate::secured;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Connecting, with the question for the hash slots.
@@ -44,25 +46,42 @@ struct Servers {
     label: String,
     urls: Vec<String>,
     cluster: bool,
+    /// The CA's certificate as PEM; absent = without TLS.
+    ca: Option<Vec<u8>>,
 }
 
 impl Servers {
-    /// `redis://USER:PASSWORD@HOST:PORT[,HOST:PORT...]/0[?cluster=true]`
+    /// `redis://USER:PASSWORD@HOST:PORT[,HOST:PORT...]/0[?cluster=true]`, or `rediss://` with `ssl_ca_certs=FILE`.
     fn read(url: &str) -> anyhow::Result<Vec<Self>> {
-        let rest = url.strip_prefix("redis://").context("it does not begin with redis://")?;
+        let (url, ca) = secured::take(url, "ssl_ca_certs");
+        let (scheme, rest) = url.split_once("://").context("it is no URL")?;
+        let ca = match (scheme, ca) {
+            ("redis", None) => None,
+            ("rediss", Some(path)) => Some(secured::read(Path::new(&path))?),
+            _ => bail!("TLS is spoken with rediss:// and ssl_ca_certs, or not at all"),
+        };
         let (login, rest) = rest.split_once('@').context("it has no login")?;
         let (hosts, options) = rest.split_once('/').context("it names no database")?;
-        let urls: Vec<String> = hosts.split(',').map(|host| format!("redis://{login}@{host}/0")).collect();
+        let urls: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{login}@{host}/0")).collect();
         for url in &urls {
             Client::open(url.as_str())?;
         }
-        if options.ends_with("?cluster=true") {
-            return Ok(vec![Self { label: hosts.to_owned(), urls, cluster: true }]);
+        if options.contains("cluster=true") {
+            return Ok(vec![Self { label: hosts.to_owned(), urls, cluster: true, ca }]);
         }
         ensure!(!urls.is_empty(), "it names no server");
-        let single =
-            |(label, url): (&str, String)| Self { label: label.to_owned(), urls: vec![url], cluster: false };
+        let single = |(label, url): (&str, String)| Self {
+            label: label.to_owned(),
+            urls: vec![url],
+            cluster: false,
+            ca: ca.clone(),
+        };
         Ok(hosts.split(',').zip(urls).map(single).collect())
+    }
+
+    /// Believes the CA that is named, and nobody else.
+    fn certificates(&self) -> Option<TlsCertificates> {
+        self.ca.clone().map(|ca| TlsCertificates { client_tls: None, root_cert: Some(ca) })
     }
 }
 
@@ -75,7 +94,12 @@ impl Engine for Servers {
     async fn connect(&self) -> Result<Box<dyn Session>, String> {
         let ready = async {
             if self.cluster {
-                let client = ClusterClientBuilder::new(self.urls.iter().map(String::as_str))
+                let client = ClusterClientBuilder::new(self.urls.iter().map(String::as_str));
+                let client = match self.certificates() {
+                    Some(certificates) => client.certs(certificates),
+                    None => client,
+                };
+                let client = client
                     .connection_timeout(CONNECT_TIMEOUT)
                     .response_timeout(WRITE_TIMEOUT)
                     .retries(2)
@@ -85,7 +109,11 @@ impl Engine for Servers {
                 let connection = client.get_async_connection().await?;
                 return Ok(Box::new(Keys { connection, tags: &TAGS }) as Box<dyn Session>);
             }
-            let client = Client::open(self.urls.first().map_or("", String::as_str))?;
+            let url = self.urls.first().map_or("", String::as_str);
+            let client = match self.certificates() {
+                Some(certificates) => Client::build_with_tls(url, certificates)?,
+                None => Client::open(url)?,
+            };
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(WRITE_TIMEOUT));
@@ -185,8 +213,24 @@ mod tests {
             |url: &str| Servers::read(url).map(|all| all.iter().map(|s| s.urls.len()).collect::<Vec<_>>());
         assert_eq!(read("redis://u:p@10.0.0.1:6379,10.0.0.2:6379/0?cluster=true").unwrap(), [2]);
         assert_eq!(read("redis://u:p@10.0.0.1:6379,10.0.0.2:6379/0").unwrap(), [1, 1]);
-        for wrong in ["http://u:p@a/0", "redis://10.0.0.1/0", "redis://u:p@a:x/0"] {
+        for wrong in ["http://u:p@a/0", "redis://10.0.0.1/0", "redis://u:p@a:x/0", "rediss://u:p@a:1/0"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn tls_needs_a_file_that_names_the_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        let read = |scheme: &str| {
+            let url = format!("{scheme}://u:p@a:1,b:1/0?cluster=true&ssl_ca_certs={}", ca.display());
+            Servers::read(&url)
+        };
+        assert!(read("rediss").is_err());
+        std::fs::write(&ca, "PEM").unwrap();
+        let servers = read("rediss").unwrap();
+        assert!(servers[0].cluster && servers[0].urls[1] == "rediss://u:p@b:1/0");
+        assert_eq!(servers[0].certificates().unwrap().root_cert.as_deref(), Some(&b"PEM"[..]));
+        assert!(read("redis").is_err());
     }
 }

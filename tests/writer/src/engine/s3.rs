@@ -1,9 +1,11 @@
 //! S3: one object per item, its content made of the item's value and read back byte by byte. One request after the other.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -17,12 +19,16 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::{Engine, Item, Outcome, Session};
 use crate::config::Config;
+use crate::secured;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 const WRITE_TIMEOUT: Duration = Duration::from_millis(2_000);
@@ -36,16 +42,23 @@ const READERS: usize = 16;
 const READS: usize = 5;
 const BETWEEN_READS: Duration = Duration::from_secs(1);
 
-/// The servers of all connection strings: `http://USER:KEY@HOST:PORT[,HOST:PORT...]/BUCKET`.
+/// The servers of all connection strings: `http://USER:KEY@HOST:PORT[,HOST:PORT...]/BUCKET`, or `https://` with
+/// `ca_bundle=FILE`.
 pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
     let mut servers: Vec<Box<dyn Engine>> = Vec::new();
     for url in &config.endpoints {
-        let (login, rest) = url
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split_once('@'))
-            .context("a connection string is not http://USER:KEY@HOSTS/BUCKET")?;
+        let (url, ca) = secured::take(url, "ca_bundle");
+        let (scheme, rest) = url.split_once("://").context("a connection string is no URL")?;
+        let tls = match (scheme, ca) {
+            ("http", None) => None,
+            ("https", Some(ca)) => Some(TlsConnector::from(Arc::new(secured::believing(Path::new(&ca))?))),
+            _ => bail!("TLS is spoken with https:// and ca_bundle, or not at all"),
+        };
+        let (login, rest) =
+            rest.split_once('@').context("a connection string is not http://USER:KEY@HOSTS/BUCKET")?;
         let (user, key) = login.split_once(':').context("a connection string has no key")?;
         let (hosts, bucket) = rest.split_once('/').context("a connection string has no bucket")?;
+        let bucket = bucket.trim_end_matches('?');
         for host in hosts.split(',') {
             let good = host
                 .rsplit_once(':')
@@ -56,6 +69,7 @@ pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
                 user: user.to_owned(),
                 key: key.to_owned(),
                 bucket: bucket.to_owned(),
+                tls: tls.clone(),
             }));
         }
     }
@@ -63,12 +77,14 @@ pub fn servers(config: &Config) -> anyhow::Result<Vec<Box<dyn Engine>>> {
 }
 
 /// One server, with a login and a bucket.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Server {
     address: String,
     user: String,
     key: String,
     bucket: String,
+    /// Absent = without TLS.
+    tls: Option<TlsConnector>,
 }
 
 impl Server {
@@ -76,16 +92,31 @@ impl Server {
         let connect = async {
             let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())
+            match &self.tls {
+                None => spoken(stream).await,
+                Some(tls) => {
+                    let host = self.address.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
+                    let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+                    spoken(tls.connect(name, stream).await.map_err(|error| error.to_string())?).await
+                }
+            }
         };
         let (sender, wire) = timeout(CONNECT_TIMEOUT, connect)
             .await
             .map_err(|_| format!("not connected within {CONNECT_TIMEOUT:?}"))??;
-        // Ends with the connection.
-        #[expect(clippy::disallowed_methods, reason = "lives as long as the connection that it moves")]
-        let wire = tokio::spawn(async move { drop(wire.await) });
         Ok(Connection { server: self.clone(), sender, wire })
     }
+}
+
+/// HTTP on an open connection, over TLS or not; the task ends with it.
+async fn spoken<S>(stream: S) -> Result<(SendRequest<Full<Bytes>>, JoinHandle<()>), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, wire) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the connection that it moves")]
+    let wire = tokio::spawn(async move { drop(wire.await) });
+    Ok((sender, wire))
 }
 
 #[async_trait(?Send)]
@@ -124,7 +155,8 @@ impl Connection {
     }
 
     fn signed(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
-        let Server { address, user, key, .. } = &self.server;
+        let Server { address, user, key, tls, .. } = &self.server;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let identity = Credentials::new(user, key, None, None, "writer").into();
         let mut settings = SigningSettings::default();
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
@@ -139,7 +171,7 @@ impl Connection {
             .build()
             .map_err(|error| error.to_string())?
             .into();
-        let url = format!("http://{address}{path}");
+        let url = format!("{scheme}://{address}{path}");
         let headers = std::iter::once(("host", address.as_str()));
         let signable = SignableRequest::new(method, url, headers, SignableBody::Bytes(&body))
             .map_err(|error| error.to_string())?;
@@ -258,9 +290,13 @@ mod tests {
         let named = servers(&config("http://app:k@10.0.0.1:9000,10.0.0.2:9000/photos")).unwrap();
         let labels: Vec<&str> = named.iter().map(|server| server.label()).collect();
         assert_eq!(labels, ["10.0.0.1:9000", "10.0.0.2:9000"]);
-        for wrong in
-            ["http://10.0.0.1:9000/b", "http://app@10.0.0.1:9000/b", "http://a:k@10.0.0.1/b", "ftp://x"]
-        {
+        for wrong in [
+            "http://10.0.0.1:9000/b",
+            "http://app@10.0.0.1:9000/b",
+            "http://a:k@10.0.0.1/b",
+            "ftp://x",
+            "https://a:k@10.0.0.1:1/b",
+        ] {
             assert!(servers(&config(wrong)).is_err(), "{wrong}");
         }
     }

@@ -19,6 +19,16 @@ pub struct Front {
     pub holds: bool,
 }
 
+impl Front {
+    /// Some listener needs the owner's certificate.
+    pub fn ends_tls(&self) -> bool {
+        self.listeners
+            .iter()
+            .flat_map(|listener| &listener.ports)
+            .any(|port| matches!(port, Port::Secured(_)))
+    }
+}
+
 /// The proxies of a service, as its child: where it may be placed they may be too.
 pub fn child(owner: &ServiceSpec, network: &Name, replicas: u32, image: &str) -> Child {
     let own = json!({ "network": network, "replicas": replicas, "image": image });
@@ -57,8 +67,8 @@ pub struct Vital {
 pub struct Listener {
     /// Its name, unique in the front.
     pub name: &'static str,
-    /// Its port.
-    pub port: u16,
+    /// Its ports; none of them twice in a front.
+    pub ports: Vec<Port>,
     /// What it understands of the traffic.
     pub mode: Mode,
     /// Why it is as it is, for whoever reads the file; one line.
@@ -69,6 +79,24 @@ pub struct Listener {
     pub check: Check,
     /// The servers, in order.
     pub servers: Vec<Server>,
+}
+
+/// A port of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Traffic as it is, whatever it is.
+    Plain(u16),
+    /// TLS ends here, with the owner's certificate.
+    Secured(u16),
+}
+
+impl Port {
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Plain(number) | Self::Secured(number) => number,
+        }
+    }
 }
 
 /// What a listener understands of its traffic.
@@ -92,6 +120,8 @@ pub enum Check {
     },
     /// Lines of the proxy's own language, for example `option tcp-check` and its steps.
     Lines(Vec<String>),
+    /// Not at all: what another listener, with servers of the same names, finds out holds here too.
+    As(&'static str),
 }
 
 /// One server of a listener.

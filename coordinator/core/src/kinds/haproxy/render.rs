@@ -7,8 +7,8 @@ use muster_model::network::Audience;
 use muster_model::plan::{Act, ActionSpec, Ask, Limits, OnChange, Rendered, StopSpec, UserIds};
 
 use super::Settings;
-use super::front::{Check, Front, Listener, Mode, Server, Vital};
-use crate::kinds::{RenderContext, kind, parts};
+use super::front::{Check, Front, Listener, Mode, Port, Server, Vital};
+use crate::kinds::{RenderContext, kind, parts, tls};
 
 const TEMPLATE: &str = include_str!("haproxy.cfg");
 const HOLD: &str = include_str!("hold.lua");
@@ -29,6 +29,8 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
     let reloaded =
         |path: &str, text: String| parts::file(path, text, 0o444, OnChange::Reload("reload".to_owned()));
     let mut files = vec![reloaded("/muster/haproxy.cfg", config(&front))];
+    let owner = context.owner.filter(|_| front.ends_tls());
+    files.extend(owner.map(|(name, ..)| tls::file(name, "reload")));
     files.extend(front.holds.then(|| reloaded(HOLD_AT, HOLD.to_owned())));
     Rendered {
         image: settings.image.clone(),
@@ -45,7 +47,8 @@ pub fn render(context: &RenderContext<'_>, settings: &Settings) -> Rendered {
         ports: front
             .listeners
             .iter()
-            .map(|listener| parts::port(listener.port, Audience::Network))
+            .flat_map(|listener| &listener.ports)
+            .map(|port| parts::port(port.number(), Audience::Network))
             .chain([parts::port(HEALTH_PORT, Audience::Members)])
             .collect(),
         probes: vec![
@@ -85,7 +88,7 @@ fn vital(vital: Vital) -> String {
 
 fn listener(listener: &Listener) -> String {
     let mut text = format!("\n# {}\nlisten {}\n", listener.note, listener.name);
-    let mut lines = vec![format!("bind *:{}", listener.port)];
+    let mut lines: Vec<String> = listener.ports.iter().map(|port| bind(*port)).collect();
     if listener.mode == Mode::Http {
         lines.push("mode http".to_owned());
     }
@@ -97,16 +100,28 @@ fn listener(listener: &Listener) -> String {
             "http-check expect status 200".to_owned(),
         ]),
         Check::Lines(check) => lines.extend(check.iter().cloned()),
+        Check::As(_) => {}
     }
-    lines.extend(listener.servers.iter().map(server));
+    lines.extend(listener.servers.iter().map(|one| server(one, &listener.check)));
     for line in lines {
         let _ = writeln!(text, "    {line}");
     }
     text
 }
 
-fn server(server: &Server) -> String {
-    let mut line = format!("server {} {}:{} check", server.name, server.address, server.port);
+fn bind(port: Port) -> String {
+    match port {
+        Port::Plain(number) => format!("bind *:{number}"),
+        Port::Secured(number) => format!("bind *:{number} ssl crt {} ssl-min-ver TLSv1.2", tls::FILE),
+    }
+}
+
+fn server(server: &Server, check: &Check) -> String {
+    let how = match check {
+        Check::As(other) => format!("track {other}/{}", server.name),
+        Check::Http { .. } | Check::Lines(_) => "check".to_owned(),
+    };
+    let mut line = format!("server {} {}:{} {how}", server.name, server.address, server.port);
     if let Some(port) = server.check_port {
         let _ = write!(line, " port {port}");
     }

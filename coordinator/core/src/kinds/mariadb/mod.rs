@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::router::choice::Router;
 use self::settings::{Mode, Settings};
 use super::describe::describe;
-use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital};
 use super::rotate::{self, Rotation};
 use super::tls::{self, Tls};
 use super::versions::Line;
@@ -242,7 +242,7 @@ impl Kind for Mariadb {
         };
         let listener = |name, port, note, options: &[&str], uri| Listener {
             name,
-            port,
+            ports: vec![Port::Plain(port)],
             mode: ProxyMode::Tcp,
             note,
             options: options.iter().map(|line| (*line).to_owned()).collect(),

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 
 use self::settings::{Mode, Settings};
 use super::describe::describe;
-use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Server, Vital};
+use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital};
 use super::rotate::Rotation;
 use super::tls::{self, Tls};
 use super::versions::Line;
@@ -261,7 +261,7 @@ impl Kind for Postgres {
         };
         let listener = |name, port, note, options, uri| Listener {
             name,
-            port,
+            ports: vec![Port::Plain(port)],
             mode: ProxyMode::Tcp,
             note,
             options,

@@ -18,6 +18,8 @@ mod takeover;
 mod term;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::collections::BTreeMap;
 
@@ -32,6 +34,7 @@ use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::Front;
 use super::rotate::Rotation;
+use super::tls::{self, Tls};
 use super::versions::Line;
 use super::{
     Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
@@ -41,6 +44,8 @@ use crate::command::TaskDraft;
 
 /// Clients.
 pub const PORT: u16 = 6379;
+/// Clients over TLS.
+pub const TLS_PORT: u16 = 6381;
 /// Members among themselves.
 const BUS_PORT: u16 = 16_379;
 /// A replica may be newer than its master, never older: it could not read what it is sent.
@@ -138,6 +143,10 @@ impl Kind for Redis {
             .collect()
     }
 
+    fn tls(&self, spec: &ServiceSpec) -> Tls {
+        Settings::of(spec).tls
+    }
+
     fn render(&self, context: &RenderContext<'_>) -> Rendered {
         render::render(context)
     }
@@ -186,8 +195,8 @@ impl Kind for Redis {
         rotate::introduce(service, secrets)
     }
 
-    fn enforce(&self, service: &ServiceFacts<'_>, _secrets: &[String]) -> Vec<(String, TaskDraft)> {
-        rotate::enforce(service)
+    fn enforce(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
+        rotate::enforce(service, secrets)
     }
 
     fn confirm(&self, service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
@@ -264,18 +273,25 @@ impl Kind for Redis {
             return Vec::new();
         };
         let password = format!("${{secret:{}}}", render::secret(name, &format!("user-{user}")));
+        let secured = tls::offered(settings.tls, peers);
+        let scheme = if secured { "rediss" } else { "redis" };
+        // Any member tells a client that knows clusters about all others.
+        let cluster = (settings.mode == Mode::Cluster).then(|| "cluster=true".to_owned());
+        let options: Vec<String> =
+            cluster.into_iter().chain(secured.then(|| format!("ssl_ca_certs={}", tls::CA))).collect();
+        let options = if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) };
         let url = |servers: &[Peer], port: u16| {
             let address = |peer: &Peer| format!("{}:{port}", parts::address(peer, &settings.network));
             let servers: Vec<String> = servers.iter().map(address).collect();
-            // Any member tells a client that knows clusters about all others.
-            let cluster = if settings.mode == Mode::Cluster { "?cluster=true" } else { "" };
-            format!("redis://{user}:{password}@{}/0{cluster}", servers.join(","))
+            format!("{scheme}://{user}:{password}@{}/0{options}", servers.join(","))
         };
-        let (servers, read_port) = match children.get(&parts::known_name("proxy")) {
-            Some(proxies) => (proxies.as_slice(), front::READ_PORT),
-            None => (peers, PORT),
+        let (servers, write_port, read_port) = match (children.get(&parts::known_name("proxy")), secured) {
+            (Some(proxies), false) => (proxies.as_slice(), PORT, front::READ_PORT),
+            (Some(proxies), true) => (proxies.as_slice(), TLS_PORT, front::READ_TLS_PORT),
+            (None, false) => (peers, PORT, PORT),
+            (None, true) => (peers, TLS_PORT, TLS_PORT),
         };
-        [("write", PORT), ("read", read_port)]
+        [("write", write_port), ("read", read_port)]
             .map(|(role, port)| Endpoint { role: role.to_owned(), url: url(servers, port) })
             .to_vec()
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use muster_model::ids::Name;
 use muster_model::network::Audience;
 use muster_model::plan::{
-    Act, ActionSpec, Ask, FileSpec, Limits, OnChange, Rendered, RespAsk, RespCall, RespKeep, StopSpec,
-    UserIds, VolumeSpec,
+    Act, ActionSpec, Ask, FileSpec, Limits, OnChange, PortSpec, Rendered, RespAsk, RespCall, RespKeep,
+    StopSpec, UserIds, VolumeSpec,
 };
 use muster_model::spec::ServiceSpec;
 
 use super::settings::{Mode, Settings};
-use super::{BUS_PORT, PORT, master};
+use super::{BUS_PORT, PORT, TLS_PORT, master};
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{RenderContext, parts};
 
 const CONFIG: &str = include_str!("redis.conf");
@@ -20,6 +21,11 @@ const START: &str = include_str!("start.sh");
 const REPLICATED: &str = include_str!("replicated.conf");
 const START_REPLICA: &str = include_str!("replica.sh");
 const USERS: &str = include_str!("users.sh");
+const TLS: &str = include_str!("tls.sh");
+/// What is said of TLS, beside everything else: a running server is told anew.
+const TLS_CONFIG: &str = "/muster/tls.conf";
+/// The action that tells it.
+const TLS_ACTION: &str = "tls";
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 6379, gid: 6379 };
 /// The platform's own user.
@@ -30,6 +36,7 @@ pub const REPLICA: &str = "muster-replica";
 pub const CHECK: &str = "muster-check";
 /// Longest time of the action that gives the server its users.
 pub const USERS_MS: u64 = 10_000;
+const TLS_MS: u64 = 10_000;
 
 pub const LIMITS: Limits =
     Limits { memory_bytes: 256 * parts::MIB, cpu_millis: 0, pids: 100, shm_bytes: 16 * parts::MIB };
@@ -116,16 +123,11 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
         Mode::Replicated => vec![without_position(replication()), master::said(None)],
         Mode::Single | Mode::Cluster => vec![info()],
     };
-    let mut ports = vec![parts::port(PORT, Audience::Network)];
+    let mut ports = client_ports(settings.tls);
     if settings.mode == Mode::Cluster {
         calls.extend([cluster_info(), nodes()]);
         ports.push(parts::port(BUS_PORT, Audience::Members));
     }
-    let load = ActionSpec {
-        guard: None,
-        run: Act::Exec { argv: ["/bin/sh", "/muster/users.sh"].map(str::to_owned).to_vec() },
-        timeout_ms: USERS_MS,
-    };
     Rendered {
         image: settings.image.clone(),
         // The script ends by becoming the server: it is the first process, and nothing is in between.
@@ -144,9 +146,35 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
             parts::probe("redis", 1_000, 2_000, Ask::Resp(admin(service, calls))),
             parts::probe("write", 2_000, 2_000, Ask::Resp(admin(service, beats(settings.mode)))),
         ],
-        actions: BTreeMap::from([("users".to_owned(), load)]),
+        actions: BTreeMap::from([
+            ("users".to_owned(), script_action("/muster/users.sh", USERS_MS)),
+            (TLS_ACTION.to_owned(), script_action("/muster/tls.sh", TLS_MS)),
+        ]),
         release: None,
         system_id: None,
+    }
+}
+
+fn script_action(path: &str, timeout_ms: u64) -> ActionSpec {
+    let argv = ["/bin/sh", path].map(str::to_owned).to_vec();
+    ActionSpec { guard: None, run: Act::Exec { argv }, timeout_ms }
+}
+
+/// Where TLS is a must, the plain port is for members, their proxies and the platform only.
+fn client_ports(tls: Tls) -> Vec<PortSpec> {
+    let plain = if tls == Tls::Required { Audience::Members } else { Audience::Network };
+    let secured = (tls != Tls::None).then(|| parts::port(TLS_PORT, Audience::Network));
+    std::iter::once(parts::port(PORT, plain)).chain(secured).collect()
+}
+
+/// Members talk to each other without: what crosses between hosts is encrypted by the mesh.
+fn tls_config(tls: Tls) -> String {
+    match tls {
+        Tls::None => "tls-port 0\n".to_owned(),
+        Tls::Optional | Tls::Required => {
+            let file = tls::FILE;
+            format!("tls-cert-file {file}\ntls-key-file {file}\ntls-auth-clients no\ntls-port {TLS_PORT}\n")
+        }
     }
 }
 
@@ -169,7 +197,8 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         Mode::Single | Mode::Cluster => START,
     };
     let admin = format!("${{secret:{}}}", secret(context.service, "admin"));
-    vec![
+    let again = OnChange::Reload(TLS_ACTION.to_owned());
+    let mut files = vec![
         parts::file("/muster/redis.conf", config(context, settings), 0o400, OnChange::Restart),
         parts::file("/muster/start.sh", script(start), 0o444, OnChange::Restart),
         parts::file("/muster/users.sh", script(USERS), 0o444, OnChange::None),
@@ -181,7 +210,13 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         ),
         parts::file("/muster/secrets/admin", admin, 0o400, OnChange::None),
         parts::file("/muster/peers", peers.concat(), 0o444, OnChange::None),
-    ]
+        parts::file(TLS_CONFIG, tls_config(settings.tls), 0o444, again),
+        parts::file("/muster/tls.sh", script(TLS), 0o444, OnChange::None),
+    ];
+    if settings.tls != Tls::None {
+        files.push(tls::file(context.service, TLS_ACTION));
+    }
+    files
 }
 
 fn config(context: &RenderContext<'_>, settings: &Settings) -> String {

@@ -45,8 +45,8 @@ fn settings_and_ways_in_are_judged() {
     assert_eq!(problems(SPEC, &[]), []);
     let scene = owner_of(SPEC);
     let urls = Redis.endpoints(&scene.service, &scene.spec, &scene.peers, &scene.children, None);
-    assert!(urls[0].url.ends_with("@172.31.10.19:6379,172.31.10.35:6379/0"), "{urls:?}");
-    assert!(urls[1].url.ends_with("@172.31.10.19:6380,172.31.10.35:6380/0"), "{urls:?}");
+    assert!(urls[0].url.ends_with("@172.31.10.19:6381,172.31.10.35:6381/0?ssl_ca_certs=${ca}"), "{urls:?}");
+    assert!(urls[1].url.ends_with("@172.31.10.19:6382,172.31.10.35:6382/0?ssl_ca_certs=${ca}"), "{urls:?}");
     assert!(Redis.remarks(&scene.service, &scene.spec)[0].contains("proves nothing"));
 }
 
@@ -353,7 +353,9 @@ fn a_hand_over_begins_a_term() {
     judge(whole(), "4 1", |facts| {
         let task = Redis.switchover(facts, Some(3)).unwrap();
         let TaskKind::Act { act: Act::Resp(resp) } = &task.what else { panic!("{task:?}") };
-        assert_eq!(resp.calls[0].words.join(" "), "FAILOVER TO 172.31.10.3 6379 TIMEOUT 3000");
+        let words: Vec<String> = resp.calls.iter().map(|call| call.words.join(" ")).collect();
+        assert_eq!(words[0], format!("WAIT {} 300", facts.members.len() - 1), "asked before it holds writes");
+        assert_eq!(words[1..], ["FAILOVER TO 172.31.10.3 6379 TIMEOUT 3000"]);
         assert_eq!(task.member, MemberId(1), "the old master does it");
         assert!(Redis.switchover(facts, Some(1)).is_err());
         assert_eq!(Redis.operators_choice(facts, 3), None);

@@ -6,7 +6,7 @@ use super::PORT;
 use super::render::{self, ADMIN, REPLICA, USERS_MS};
 use crate::command::TaskDraft;
 use crate::kinds::rotate::{CONFIRMED_MAX, Rotation, action, check, what};
-use crate::kinds::{ServiceFacts, Wait};
+use crate::kinds::{ServiceFacts, Wait, tls};
 
 const TIMEOUT_MS: u64 = 5_000;
 
@@ -28,6 +28,11 @@ fn user(what: &str) -> &str {
     }
 }
 
+/// The certificate is none: members read it anew by themselves.
+fn passwords(secrets: &[String]) -> Vec<&String> {
+    secrets.iter().filter(|name| what(name) != tls::WHAT).collect()
+}
+
 pub fn introduce(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
     let words = |words: Vec<String>| RespCall { words, ..render::call("", "") };
     let calls = |(at, name): (usize, &String)| RespCall {
@@ -39,7 +44,8 @@ pub fn introduce(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String,
             format!(">${{secret:{}}}", next_secret(name)),
         ])
     };
-    let accept: Vec<RespCall> = secrets.iter().enumerate().map(calls).collect();
+    let secrets = passwords(secrets);
+    let accept: Vec<RespCall> = secrets.iter().copied().enumerate().map(calls).collect();
     let login = secrets.iter().find(|name| what(name) == "replica").map(|name| RespCall {
         name: "masterauth".to_owned(),
         ..words(vec![
@@ -63,17 +69,18 @@ pub fn introduce(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String,
     tasks
 }
 
-pub fn enforce(service: &ServiceFacts<'_>) -> Vec<(String, TaskDraft)> {
+pub fn enforce(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
     let only = |member: &crate::kinds::MemberFacts| {
         let label = format!("{}/{} takes the new passwords only", service.name, member.slot);
         (label, action(member.member, "users", USERS_MS))
     };
-    service.members.iter().map(only).collect()
+    let concerned = !passwords(secrets).is_empty();
+    service.members.iter().filter(|_| concerned).map(only).collect()
 }
 
 pub fn confirm(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, TaskDraft)> {
     let Some(member) = service.members.first() else { return Vec::new() };
-    let logins = secrets.iter().map(|name| {
+    let logins = passwords(secrets).into_iter().map(|name| {
         let user = user(what(name));
         let ask = RespAsk {
             port: PORT,

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kinds::settings::Fields;
-use crate::kinds::{Problem, haproxy, parts};
+use crate::kinds::tls::{self, Tls};
+use crate::kinds::{Problem, haproxy, parts, versions};
 
 /// The user if the spec names none.
 const DEFAULT_USER: &str = "app";
@@ -17,6 +18,8 @@ const USERS_MAX: usize = 50;
 /// What agents report of a cluster's table of nodes fits for so many.
 pub const MEMBERS_MAX: u32 = 24;
 const NODE_TIMEOUT: Millis = Millis::seconds(5);
+/// Older ones send a client of a cluster that came over TLS to the other members' plain ports.
+const REDIRECTS_TLS: [u32; 2] = [7, 2];
 
 /// How members belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -113,6 +116,8 @@ pub struct Settings {
     /// Memory for data; absent = a share of the member's limit.
     pub maxmemory: Option<Size>,
     pub eviction: Eviction,
+    /// TLS of clients.
+    pub tls: Tls,
     pub users: Vec<String>,
 }
 
@@ -143,6 +148,7 @@ impl Settings {
         let maxmemory = fields.get("maxmemory", "write a size such as 256MiB");
         let help = "write noeviction, allkeys-lru, allkeys-lfu, volatile-lru or volatile-ttl";
         let eviction = fields.get("eviction", help).unwrap_or(Eviction::Noeviction);
+        let tls = read_tls(fields, mode, flavour, &image);
         let users = read_users(fields);
         let none: &[&'static str] = match mode {
             Mode::Single => &["shards", "replicas", "node_timeout", "min_replicas", "proxy_image"],
@@ -185,6 +191,7 @@ impl Settings {
             min_replicas,
             maxmemory,
             eviction,
+            tls,
             users,
         }
     }
@@ -193,6 +200,24 @@ impl Settings {
     pub const fn members(&self) -> u32 {
         self.shards * (1 + self.replicas)
     }
+}
+
+/// Where redirects would lead astray there is none, unless it is asked for: then that is a mistake.
+fn read_tls(fields: &mut Fields<'_>, mode: Mode, flavour: Flavour, image: &str) -> Tls {
+    let written = fields.has("tls");
+    let wanted = tls::setting(fields);
+    let redirects = flavour == Flavour::Valkey || versions::is_at_least(image, &REDIRECTS_TLS);
+    if mode != Mode::Cluster || redirects {
+        return wanted;
+    }
+    if written && wanted != Tls::None {
+        fields.problem(
+            "tls",
+            "a cluster of Redis before 7.2 sends clients that came over TLS to ports without it",
+            "write `flavour: valkey`, an image whose tag is 7.2 or newer, or `none`",
+        );
+    }
+    Tls::None
 }
 
 fn node_timeout(fields: &mut Fields<'_>) -> Millis {

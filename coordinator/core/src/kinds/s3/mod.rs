@@ -9,6 +9,8 @@ mod render;
 mod settings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -22,8 +24,9 @@ use serde_json::Value;
 
 use self::settings::{Mode, Settings};
 use super::describe::describe;
-use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Server, Vital, hold};
+use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital, hold};
 use super::rotate::Rotation;
+use super::tls::{self, Tls};
 use super::{
     Child, Endpoint, Kind, Layout, Observed, Peer, Problem, Procedure, ProcedureStep, RenderContext,
     SecretNeed, ServiceFacts, Survivability, UpdateStep, Wait, WriterEngine, parts,
@@ -32,6 +35,8 @@ use crate::command::TaskDraft;
 
 /// Clients and members; also the proxies'.
 const PORT: u16 = 9000;
+/// The proxies', over TLS.
+const TLS_PORT: u16 = 9443;
 /// The web console.
 const CONSOLE_PORT: u16 = 9001;
 /// Where a member says whether it may be given requests.
@@ -50,6 +55,11 @@ const CHECK: [&str; 7] = [
     "http-check send meth GET uri /ready ver HTTP/1.1 hdr Host minio",
     "http-check expect status 200",
 ];
+
+/// The proxies in front; absent = a single member has none.
+fn proxies(children: &BTreeMap<Name, Vec<Peer>>) -> Option<&[Peer]> {
+    children.get(&parts::known_name("proxy")).map(Vec::as_slice)
+}
 
 /// The kind `s3`.
 pub struct S3;
@@ -105,6 +115,14 @@ impl Kind for S3 {
         let users = users.iter().map(|user| format!("user-{}", user.name));
         let all = std::iter::once("root".to_owned()).chain(users);
         all.map(|what| SecretNeed { name: render::secret(name, &what) }).collect()
+    }
+
+    fn tls(&self, spec: &ServiceSpec) -> Tls {
+        Settings::of(spec).tls
+    }
+
+    fn shown_by<'a>(&self, peers: &'a [Peer], children: &'a BTreeMap<Name, Vec<Peer>>) -> &'a [Peer] {
+        proxies(children).unwrap_or(peers)
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {
@@ -202,7 +220,7 @@ impl Kind for S3 {
     }
 
     fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
-        let network = Settings::of(spec).network;
+        let Settings { network, erasure, tls, .. } = Settings::of(spec);
         let server = |peer: &Peer| Server {
             name: format!("{name}-{}-{}", peer.slot, peer.member),
             address: parts::address(peer, &network),
@@ -210,9 +228,8 @@ impl Kind for S3 {
             check_port: None,
             options: "",
         };
-        let erasure = Settings::of(spec).erasure;
         let holders = |quorum: u32| quorum.div_ceil(erasure.drives.max(1));
-        let options = vec![
+        let mut options = vec![
             "balance leastconn".to_owned(),
             "timeout http-request 10s".to_owned(),
             // What fits the buffer is given to another server; larger bodies are for the client to send again.
@@ -222,9 +239,19 @@ impl Kind for S3 {
             hold(LISTENER, holders(erasure.read_quorum()), "reads"),
             hold(LISTENER, holders(erasure.write_quorum()), "!reads"),
         ];
+        let (plain, secured) = (Port::Plain(PORT), Port::Secured(TLS_PORT));
+        let ports = match tls {
+            Tls::None => vec![plain],
+            Tls::Optional => vec![plain, secured],
+            Tls::Required => vec![secured],
+        };
+        if tls != Tls::None {
+            // The servers name it in what they answer of themselves.
+            options.push("http-request set-header X-Forwarded-Proto https if { ssl_fc }".to_owned());
+        }
         let listener = Listener {
             name: LISTENER,
-            port: PORT,
+            ports,
             mode: ProxyMode::Http,
             note: "Serves a read by itself, and its entrypoint says that a canary went through it and that it is not stopping.",
             options,
@@ -294,14 +321,18 @@ impl Kind for S3 {
         let settings = Settings::of(spec);
         let known = settings.users.iter().find(|known| user.is_none_or(|user| user == known.name));
         let Some(user) = known else { return Vec::new() };
-        let servers = children.get(&parts::known_name("proxy")).map_or(peers, Vec::as_slice);
+        let servers = proxies(children).unwrap_or(peers);
+        let (scheme, port, options) = match tls::offered(settings.tls, servers) {
+            true => ("https", TLS_PORT, format!("?ca_bundle={}", tls::CA)),
+            false => ("http", PORT, String::new()),
+        };
         let servers: Vec<String> = servers
             .iter()
-            .map(|peer| format!("{}:{PORT}", parts::address(peer, &settings.network)))
+            .map(|peer| format!("{}:{port}", parts::address(peer, &settings.network)))
             .collect();
         let secret = render::secret(name, &format!("user-{}", user.name));
         let url = format!(
-            "http://{}:${{secret:{secret}}}@{}/{}",
+            "{scheme}://{}:${{secret:{secret}}}@{}/{}{options}",
             user.name,
             servers.join(","),
             user.bucket.as_deref().unwrap_or_default()

@@ -10,6 +10,7 @@ use muster_model::plan::{
 
 use super::settings::{Mode, Settings};
 use super::{CONSOLE_PORT, GATE_PORT, PORT};
+use crate::kinds::tls::Tls;
 use crate::kinds::{RenderContext, parts};
 
 /// User and group of the image.
@@ -43,6 +44,8 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
     let mut volumes: Vec<VolumeSpec> = (1..=settings.erasure.drives).map(volume).collect();
     volumes.push(VolumeSpec { name: parts::known_name("state"), path: "/state".to_owned() });
     let ask = |what| Ask::S3(signed(service, what));
+    // Where TLS is a must, nobody passes the proxies by: the servers themselves speak without.
+    let direct = if settings.tls == Tls::Required { Audience::Members } else { Audience::Network };
     Rendered {
         image: settings.image.clone(),
         command: command(service, &settings),
@@ -56,8 +59,8 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
         capabilities: Vec::new(),
         stop: StopSpec { signal: "SIGTERM".to_owned(), timeout_ms: 30_000 },
         ports: vec![
-            parts::port(PORT, Audience::Network),
-            parts::port(CONSOLE_PORT, Audience::Network),
+            parts::port(PORT, direct),
+            parts::port(CONSOLE_PORT, direct),
             parts::port(GATE_PORT, Audience::Members),
         ],
         probes: vec![

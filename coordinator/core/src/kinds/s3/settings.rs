@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::erasure::{DRIVES_MAX, Erasure};
 use crate::kinds::settings::Fields;
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, haproxy, parts};
 
 /// The image if the spec names none.
@@ -81,6 +82,8 @@ pub struct Settings {
     pub proxy_image: String,
     /// Proxies.
     pub proxies: u32,
+    /// TLS of clients: it ends at the proxies.
+    pub tls: Tls,
     /// Buckets, at least one.
     pub buckets: Vec<Bucket>,
     /// Policies by name, those made of `access` among them.
@@ -110,11 +113,38 @@ impl Settings {
         let image = parts::image(fields, "image", IMAGE);
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let proxies = fields.number("proxies", 1, 9).unwrap_or(2) as u32;
+        let tls = read_tls(fields, mode);
         let buckets = read_buckets(fields);
         let mut policies = read_policies(fields);
         let users = read_users(fields, &buckets, &mut policies);
-        Self { mode, erasure, own_parity, network, image, proxy_image, proxies, buckets, policies, users }
+        Self {
+            mode,
+            erasure,
+            own_parity,
+            network,
+            image,
+            proxy_image,
+            proxies,
+            tls,
+            buckets,
+            policies,
+            users,
+        }
     }
+}
+
+/// A single server has no proxy where TLS could end.
+fn read_tls(fields: &mut Fields<'_>, mode: Mode) -> Tls {
+    let written = fields.has("tls");
+    let wanted = tls::setting(fields);
+    if mode == Mode::Distributed {
+        return wanted;
+    }
+    if written && wanted != Tls::None {
+        let help = "leave it out, or write `mode: distributed`";
+        fields.problem("tls", "a single server has no proxy where TLS could end", help);
+    }
+    Tls::None
 }
 
 fn read_layout(fields: &mut Fields<'_>, mode: Mode) -> (Erasure, bool) {

@@ -354,7 +354,7 @@ fn connection_strings_lead_through_the_proxies() {
     let urls = S3.endpoints(&name("files"), &spec(RICH), &peers, &proxies, Some("shipper"));
     assert_eq!(
         urls[0].url,
-        "http://shipper:${secret:files/user-shipper}@172.31.30.18:9000,172.31.30.34:9000/logs"
+        "https://shipper:${secret:files/user-shipper}@172.31.30.18:9443,172.31.30.34:9443/logs?ca_bundle=${ca}"
     );
     assert!(S3.endpoints(&name("files"), &spec(RICH), &peers, &proxies, Some("nobody")).is_empty());
 }
