@@ -11,6 +11,8 @@ use crate::kinds::{MemberFacts, ServiceFacts, Survivability, Wait, parts};
 
 /// The master waits this long at most for the replica to have everything; then it goes on as before.
 const HAND_OVER_MS: u32 = 3_000;
+/// Before that, for replicas to say how far they are.
+const ASKED_MS: u32 = 300;
 const TASK_TIMEOUT_MS: u64 = 8_000;
 
 fn proxy<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a ServiceFacts<'a>> {
@@ -127,14 +129,16 @@ fn hand_over(
     ];
     let calls = vec![master::role(None), master::said(None), master::role(of), master::said(of)];
     let name = format!("{}/{} follows its master without lag", service.name, heir.slot);
-    let words = format!("FAILOVER TO {to} {PORT} TIMEOUT {HAND_OVER_MS}");
+    // Replicas tell once a second how far they are, and while it holds writes the master does not ask: asked just before, the
+    // hand-over begins at once.
+    let others = service.members.len().saturating_sub(1);
+    let asked = render::call("asked", &format!("WAIT {others} {ASKED_MS}"));
+    let failover = render::call("failover", &format!("FAILOVER TO {to} {PORT} TIMEOUT {HAND_OVER_MS}"));
     Task {
         id: muster_model::ids::TaskId(0),
         member: leader.member,
         guard: Some(master::guard(service, name, calls, accept)),
-        what: TaskKind::Act {
-            act: Act::Resp(render::admin(service.name, vec![render::call("failover", &words)])),
-        },
+        what: TaskKind::Act { act: Act::Resp(render::admin(service.name, vec![asked, failover])) },
         timeout_ms: TASK_TIMEOUT_MS,
     }
 }
