@@ -20,7 +20,7 @@ use muster_runtime::secret::Secret;
 use serde_json::{Value, json};
 
 use super::http::send;
-use super::{Target, s3_users};
+use super::{Target, s3_heal, s3_users};
 
 /// What servers say that were told no region.
 const REGION: &str = "us-east-1";
@@ -52,6 +52,10 @@ pub(super) async fn ask(target: &Target, ask: &S3Ask, limit: Duration) -> Result
         S3What::Request { method, path, body } => {
             caller.call(method, path, body.as_bytes().to_vec()).await.map(told)
         }
+        S3What::Heal { token: None, .. } => s3_heal::begin(&caller).await.map(text),
+        S3What::Heal { token: Some(token), except } => {
+            s3_heal::follow(&caller, token, except, limit).await.map(text)
+        }
         S3What::ImportUsers(users) => {
             let archive = s3_users::archive(users, &target.secrets)?;
             caller.call("PUT", "/minio/admin/v3/import-iam", archive).await.map(told)
@@ -60,7 +64,7 @@ pub(super) async fn ask(target: &Target, ask: &S3Ask, limit: Duration) -> Result
 }
 
 /// Who asks which server.
-struct Caller {
+pub(super) struct Caller {
     address: SocketAddr,
     user: String,
     password: Secret<Vec<u8>>,
@@ -81,6 +85,17 @@ impl Caller {
     }
 
     async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), String> {
+        self.call_up_to(method, path, body, BODY_MAX).await
+    }
+
+    /// The same with another largest answer, in bytes.
+    pub(super) async fn call_up_to(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        answer_max: usize,
+    ) -> Result<(u16, Vec<u8>), String> {
         let host = self.address.to_string();
         let mut request = Request::builder()
             .method(method)
@@ -109,11 +124,11 @@ impl Caller {
             .map_err(|error| error.to_string())?;
         let signed = sign(signable, &parameters).map_err(|error| error.to_string())?;
         signed.into_parts().0.apply_to_request_http1x(&mut request);
-        send(self.address, request, self.limit, BODY_MAX).await
+        send(self.address, request, self.limit, answer_max).await
     }
 
     /// The same, where anything but 2xx is an error that begins with what was tried.
-    async fn must(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub(super) async fn must(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
         match self.call(method, path, body).await {
             Ok((code, body)) if (200..300).contains(&code) => Ok(body),
             Ok((code, body)) => Err(format!("{method}: {code} {}", reason(&body))),
@@ -155,7 +170,7 @@ fn now() -> SystemTime {
 }
 
 /// The code of an S3 error, or the beginning of whatever was answered.
-fn reason(body: &[u8]) -> String {
+pub(super) fn reason(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
     code.map_or_else(|| text.chars().take(REASON_MAX).collect(), |(code, _)| code.to_owned())

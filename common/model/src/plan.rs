@@ -364,6 +364,16 @@ pub enum S3What {
     },
     /// Makes users, or gives them this secret key and policy.
     ImportUsers(Vec<S3User>),
+    /// Brings to every drive what it lacks of all objects. Without a token it begins, and the answer is JSON with `token`. With
+    /// it, it is waited for until the end or until the time is over; answer = JSON with `state` (`running`, `finished`,
+    /// `gone`: the server knows it no more), `healed` and `failed` (objects) and `first`, one that failed.
+    Heal {
+        /// What the beginning answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// The bucket of the canaries, which come and go meanwhile.
+        except: String,
+    },
 }
 
 /// A user of an S3 server.

@@ -68,9 +68,7 @@ impl Platform {
         let mut put = |service: &str, mut value: Value| {
             value["update"] = update.clone();
             if value["kind"] != "app" {
-                // A drive that is replaced while another lacks what was written without it takes objects away.
-                let patient = self.patient || value["kind"] == "s3";
-                value["replace_after"] = json!(if patient { "15m" } else { "15s" });
+                value["replace_after"] = json!(if self.patient { "15m" } else { "15s" });
             }
             services.insert(service.to_owned(), value);
         };

@@ -9,7 +9,7 @@ mod s3;
 
 use muster_model::ids::{MemberId, Name};
 use muster_model::observed::{Answer, ProbeResult, TaskOutcome};
-use muster_model::plan::{Act, Ask, Guard, MemberPlan, Task, TaskKind};
+use muster_model::plan::{Act, Ask, Guard, MemberPlan, S3Ask, S3What, Task, TaskKind};
 
 use self::mariadb::Galera;
 use self::postgres::Database;
@@ -256,6 +256,10 @@ impl Engines {
             (Which::Redis, TaskKind::Exec { argv }) if serving => {
                 self.redis.rebalance(moment, task.member, argv)
             }
+            (
+                Which::S3,
+                TaskKind::Act { act: Act::S3(S3Ask { what: S3What::Heal { token: Some(_), .. }, .. }) },
+            ) if serving => self.s3.heal_all(moment.hosts, task.member, now),
             (Which::S3, TaskKind::Act { act: Act::S3(ask) }) if serving => {
                 self.s3.ask(moment.hosts, task.member, &Ask::S3(ask.clone()), now)
             }

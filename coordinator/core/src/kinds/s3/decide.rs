@@ -4,6 +4,7 @@ use muster_model::ids::MemberId;
 use muster_model::time::Millis;
 use muster_model::view::{Health, HealthWord};
 
+use super::heal;
 use super::observe::{HEALS, KNOWN_LOGIN, NEEDED, WAITING};
 use super::settings::Settings;
 use super::trial;
@@ -199,7 +200,7 @@ pub fn may_replace(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), W
     match others.clone().find(|other| detail(other).contains(HEALS) || !whole(other)) {
         Some(other) => Err(Wait(format!("{}/{} {}", service.name, other.slot, detail(other)))),
         None if others.count() == 0 => Err(Wait(format!("{} has its data in one place only", service.name))),
-        None => Ok(()),
+        None => heal::may_give_up(service, member),
     }
 }
 

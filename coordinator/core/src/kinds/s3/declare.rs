@@ -41,7 +41,7 @@ fn put(label: String, path: String, body: String) -> Call {
 }
 
 /// What the service must have.
-fn wanted(settings: &Settings) -> String {
+pub fn wanted(settings: &Settings) -> String {
     hash_of(&(&settings.buckets, &settings.policies, &settings.users))
 }
 

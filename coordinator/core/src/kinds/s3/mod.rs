@@ -4,6 +4,9 @@
 mod decide;
 mod declare;
 mod erasure;
+mod heal;
+#[cfg(test)]
+mod heal_tests;
 mod observe;
 mod render;
 mod settings;
@@ -195,7 +198,8 @@ impl Kind for S3 {
 
     fn due(&self, service: &ServiceFacts<'_>) -> Option<Procedure> {
         let settings = Settings::of(service.spec);
-        trial::due(service, &settings).or_else(|| declare::due(service, &settings))
+        let trial = trial::due(service, &settings);
+        trial.or_else(|| declare::due(service, &settings)).or_else(|| heal::due(service, &settings))
     }
 
     fn proceed(
@@ -207,6 +211,7 @@ impl Kind for S3 {
         let settings = Settings::of(service.spec);
         match procedure.name.as_str() {
             trial::NAME => trial::proceed(service, &settings, answers),
+            heal::NAME => heal::proceed(service, answers),
             _ => declare::proceed(service, &settings, answers),
         }
     }

@@ -20,7 +20,7 @@ pub const ROOT: &str = "muster";
 /// The login of a server that was told none.
 const KNOWN: &str = "minioadmin";
 /// Every canary lies there.
-const BUCKET: &str = "muster-canary";
+pub const BUCKET: &str = "muster-canary";
 
 pub const LIMITS: Limits =
     Limits { memory_bytes: 1024 * parts::MIB, cpu_millis: 0, pids: 500, shm_bytes: 16 * parts::MIB };

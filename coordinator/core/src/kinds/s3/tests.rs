@@ -15,7 +15,7 @@ use super::{S3, Settings, declare};
 use crate::kinds::golden::{Scene, compare, facts, member, name, platform, problems, refused, running, spec};
 use crate::kinds::{Kind, MemberFacts, Peer, ProcedureStep, ServiceFacts, UpdateStep};
 
-const THREE: &str = r#"{"kind":"s3"}"#;
+pub const THREE: &str = r#"{"kind":"s3"}"#;
 const RICH: &str = r#"{"kind":"s3","hosts":4,"drives":2,"parity":2,
     "buckets":[{"name":"photos","versioning":true},{"name":"logs"}],
     "policies":[{"name":"auditor","document":{"Version":"2012-10-17","Statement":[]}}],
@@ -91,7 +91,7 @@ fn its_size_is_for_life_and_there_is_nothing_to_switch() {
     assert!(remarks.contains("parity 1") && remarks.contains("archived"), "{remarks}");
 }
 
-fn trio() -> Vec<MemberFacts> {
+pub fn trio() -> Vec<MemberFacts> {
     let started = |mut m: MemberFacts| {
         m.variant = "old".to_owned();
         if let Some(seen) = &mut m.seen {

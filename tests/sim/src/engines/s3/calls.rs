@@ -40,6 +40,7 @@ impl Minio {
                     yes(json!({ "deployment": "d-1", "drives": [own] }).to_string())
                 }
                 S3What::DeploymentId if process.online && drive.is_some() => yes("d-1"),
+                S3What::Heal { token: None, .. } if takes => yes(json!({ "token": "t-1" }).to_string()),
                 S3What::Request { .. } | S3What::ImportUsers(_) if takes => yes("200"),
                 _ => no("503 SlowDownWrite"),
             },

@@ -3,6 +3,7 @@
 //! emptied drive is never taken as new, and no stop of ours takes the quorum for writes away.
 
 mod calls;
+mod heal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
