@@ -27,6 +27,7 @@ Look
   events       What happened
   op           Operations: list, watch, continue, cancel
   conn         Connection strings of a service
+  metrics      Where Prometheus reads the metrics of members
   ca           The certificate by which clients recognise services
   explain      Why a service or a host is as it is
   whatif       What the loss of a host would do now
@@ -165,6 +166,11 @@ log: keep secrets out of arguments.")]
         /// Where the client keeps the platform's CA certificate (see `muster ca`) [default: beside the context]
         #[arg(long, value_name = "FILE")]
         ca: Option<String>,
+    },
+    /// Where Prometheus reads the metrics of members; with `-o json` a file for its `file_sd_configs`
+    Metrics {
+        /// Only of this service
+        service: Option<Name>,
     },
     /// The certificate by which clients recognise services of this platform
     Ca,

@@ -14,7 +14,7 @@ EPOCH=1767225600
 # Bump when a change of these scripts changes what an image contains: it is part of every recipe hash.
 FORMAT=3
 # In the order of building: a name comes after the one its recipe builds on.
-IMAGE_NAMES=(base busybox etcd haproxy mariadb mariadb-next mariadb-broken minio minio-next minio-broken nats postgres postgres-next postgres-broken redis redis-next redis-broken valkey writer)
+IMAGE_NAMES=(base busybox etcd exporters haproxy mariadb mariadb-next mariadb-broken minio minio-next minio-broken nats postgres postgres-next postgres-broken redis redis-next redis-broken valkey writer)
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*"; }

@@ -11,6 +11,7 @@ mod explain;
 mod host;
 mod init;
 mod logs;
+mod metrics;
 mod op;
 mod operator;
 mod plan;
@@ -50,6 +51,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Op(command) => op::run(app, command).await,
         Command::Service(command) => service::run(app, command).await,
         Command::Conn { service, user, ca } => conn::run(app, &service, user, ca).await,
+        Command::Metrics { service } => metrics::run(app, service.as_ref()).await,
         Command::Ca => conn::ca(app),
         Command::Secret(command) => secret::run(app, command).await,
         Command::Drill(command) => drill::run(app, command).await,

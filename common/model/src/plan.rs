@@ -272,6 +272,9 @@ pub struct PortSpec {
     /// Address and port on the host, for audience `public`.
     #[serde(default)]
     pub publish: Option<SocketAddr>,
+    /// The one network in which it may be reached; absent = each that the member joins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Name>,
 }
 
 /// A repeated question.

@@ -16,7 +16,8 @@ pub fn rules(state: &State, members: &[(MemberId, &Member)]) -> Vec<PortRule> {
     for (_, member) in members {
         let Some(rendering) = &member.rendering else { continue };
         for port in &rendering.rendered.ports {
-            for place in &member.addresses {
+            let here = |network| port.only.as_ref().is_none_or(|only| only == network);
+            for place in member.addresses.iter().filter(|place| here(&place.network)) {
                 let Some(sources) = sources(state, member, &place.network, port.audience) else { continue };
                 rules.push(PortRule {
                     network: place.network.clone(),

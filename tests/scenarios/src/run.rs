@@ -162,6 +162,14 @@ const POSTGRES: &[Scenario] = &[
         act: s::tls::postgres,
     },
     Scenario {
+        name: "metrics",
+        what: "exporters beside members of PostgreSQL, MariaDB and Redis: who reads them, what they show, and that nobody notices them",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: s::metrics::metrics,
+    },
+    Scenario {
         name: "switchover",
         what: "the leading role moves by command",
         runs: 5,

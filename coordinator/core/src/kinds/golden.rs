@@ -167,6 +167,18 @@ pub fn child_of_postgres(json: &str, role: &str) -> Scene {
     child(postgres_ha(json), role)
 }
 
+/// The exporters of a service, in the slots that its kind says, as [`peer`]s that are in `monnet` too.
+pub fn exporters_of(mut owner: Scene) -> Scene {
+    let beside = |peer: &Peer| {
+        let mut beside = Peer { member: MemberId(peer.member.0 + 20), ..peer.clone() };
+        beside.addresses.insert(name("monnet"), Ipv4Addr::new(172, 31, 50, peer.slot as u8));
+        beside
+    };
+    let exporters = owner.peers.iter().map(beside).collect();
+    owner.children.insert(name("metrics"), exporters);
+    child(owner, "metrics")
+}
+
 fn child(owner: Scene, role: &str) -> Scene {
     let children = owner.kind().children(&owner.service, &owner.spec);
     let child = children.into_iter().find(|child| child.role.as_str() == role).unwrap();

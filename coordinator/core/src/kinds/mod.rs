@@ -9,10 +9,12 @@ mod describe;
 mod etcd;
 #[cfg(test)]
 mod examples;
+mod exporter;
 #[cfg(test)]
 pub(crate) mod golden;
 mod haproxy;
 mod mariadb;
+mod metrics;
 mod nats;
 mod parts;
 mod postgres;
@@ -47,13 +49,15 @@ use serde_json::Value;
 use crate::command::TaskDraft;
 use crate::state::SecretRow;
 use haproxy::front::Front;
+use metrics::Source;
 use rotate::Rotation;
 use tls::Tls;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 11] = [
+pub static ALL: [&dyn Kind; 12] = [
     &app::App,
     &etcd::Etcd,
+    &exporter::Exporter,
     &haproxy::Haproxy,
     &mariadb::Mariadb,
     &mariadb::router::MAXSCALE,
@@ -596,6 +600,17 @@ pub trait Kind: Sync {
     /// What a `haproxy` child serves in front of these members.
     fn front(&self, _name: &Name, _spec: &ServiceSpec, _members: &[Peer]) -> Front {
         Front::default()
+    }
+
+    /// How an `exporter` child asks a member for its metrics; absent = no such child.
+    fn metrics(&self, _name: &Name, _spec: &ServiceSpec, _member: &Peer) -> Option<Source> {
+        None
+    }
+
+    /// Each member looks after its owner's member in the slot of the same number: best on the same host, and of no
+    /// consequence to anybody. It is moved there, and re-created, without an operation.
+    fn beside_owner(&self) -> bool {
+        false
     }
 
     /// Whether the slot leads: the leading one, or one of several where a service has more.

@@ -154,7 +154,7 @@ pub fn file(path: &str, content: String, mode: u32, on_change: OnChange) -> File
 
 /// A TCP port that is not published.
 pub fn port(port: u16, audience: Audience) -> PortSpec {
-    PortSpec { port, protocol: Protocol::Tcp, audience, publish: None }
+    PortSpec { port, protocol: Protocol::Tcp, audience, publish: None, only: None }
 }
 
 /// A request without body or password to the member itself.

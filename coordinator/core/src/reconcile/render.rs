@@ -6,7 +6,7 @@ use muster_model::time::Timestamp;
 use super::fenced;
 use crate::command::{Act, Command};
 use crate::draft::Source;
-use crate::facts::has_secrets;
+use crate::facts::{has_secrets, kind_of};
 use crate::state::{Member, Rendering, Service, State};
 
 /// One command per service with members to render.
@@ -50,6 +50,11 @@ fn member(state: &State, service: &Service, newest: &Source<'_>, id: MemberId, r
         return vec![Act::Render { member: id, rendering }];
     }
     let mut acts = vec![Act::Pend { member: id, rendering: Some(rendering) }];
+    if kind_of(service).is_some_and(|kind| kind.beside_owner()) {
+        // An operation would hold the whole family for something that nobody depends on.
+        acts.push(Act::Adopt { member: id });
+        return acts;
+    }
     acts.extend(refresh(state, id, row));
     acts
 }

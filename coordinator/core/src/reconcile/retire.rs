@@ -7,7 +7,7 @@ use super::fenced;
 use crate::command::{Act, Command, What};
 use crate::facts::{brake, kind_of, layout_of, service_facts};
 use crate::kinds::{ChildOrder, Layout, REPLACE_DATA_AFTER, Wait};
-use crate::scheduler::choose;
+use crate::scheduler::{beside, choose};
 use crate::state::{Member, OperationKind, Service, State};
 
 /// At most one command per service.
@@ -27,6 +27,7 @@ pub fn retire(state: &State, now: Timestamp) -> Vec<Command> {
             None if !calm => Vec::new(),
             None => surplus(state, name, service, now)
                 .or_else(|| lost(state, name, service, now))
+                .or_else(|| astray(state, name, service))
                 .into_iter()
                 .collect(),
         };
@@ -130,6 +131,25 @@ fn lost(state: &State, name: &Name, service: &Service, now: Timestamp) -> Option
         .find(|(id, row)| may_replace(state, name, service, &layout, *id, row, now).is_ok())?;
     let why = format!("host {} is down, it is replaced", state.host_name(&row.host));
     Some(Act::Retire { member: *member, why, destroy: false, lost: false })
+}
+
+/// The first member that could be beside its owner's member and is not, because that one came after it or moved; or whose
+/// service has other networks than it has. Only of what keeps nothing and nobody depends on.
+fn astray(state: &State, name: &Name, service: &Service) -> Option<Act> {
+    kind_of(service).filter(|kind| kind.beside_owner())?;
+    let layout = layout_of(name, service)?;
+    let why = |slot: u32, row: &Member| {
+        if !row.addresses.iter().map(|address| &address.network).eq(&layout.networks) {
+            return Some("its service has other networks now".to_owned());
+        }
+        let best = beside(state, service, slot).filter(|best| **best != row.host)?;
+        let choice = choose(state, name, &layout, slot).ok()?;
+        let host = state.host_name(best);
+        (choice.host == *best).then(|| format!("it moves to {host}, beside the member that it is for"))
+    };
+    let members = state.members_of(name);
+    let found = members.iter().find_map(|(slot, (member, row))| Some((*member, why(*slot, row)?)));
+    found.map(|(member, why)| Act::Retire { member, why, destroy: false, lost: false })
 }
 
 /// Why a member whose host is down is not replaced.

@@ -12,7 +12,7 @@ use muster_model::plan::Attachment;
 
 use crate::addresses;
 use crate::command::NewBlock;
-use crate::facts::layout_of;
+use crate::facts::{kind_of, layout_of};
 use crate::kinds::{HostPort, Layout};
 use crate::state::{Host, Member, Phase, Service, State};
 
@@ -77,6 +77,8 @@ impl std::fmt::Display for NoHost {
 /// The order in which hosts are preferred: fields from the top, smaller is better. The last two make it total.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
+    /// Not where its owner's member is, although it is for that one.
+    astray: bool,
     /// Members of the same service on this host.
     same_service: usize,
     /// Empty slots of the same service that could still go there: the host that few others can take comes first.
@@ -167,6 +169,7 @@ fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
     let empty = request.layout.indexes().into_iter().filter(|slot| !filled(slot));
     let fits = |slot: &u32| here.clone().all(|other| request.layout.may_share(*slot, other));
     Score {
+        astray: beside(request.state, request.row, request.slot).is_some_and(|best| best != id),
         same_service: here.clone().count(),
         wanted_by_others: empty.filter(fits).count(),
         leaving: on_host().filter(leaving).count(),
@@ -176,6 +179,14 @@ fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
         name: host.name.clone(),
         host: id.clone(),
     }
+}
+
+/// The host that is best for a slot, because its owner's member that it is for is there; absent = any.
+pub(crate) fn beside<'a>(state: &'a State, row: &Service, slot: u32) -> Option<&'a HostId> {
+    let parent = row.parent.as_ref().filter(|_| kind_of(row).is_some_and(|kind| kind.beside_owner()))?;
+    let looked_after =
+        |m: &&Member| m.is_of(&parent.owner) && m.slot.index == slot && m.phase == Phase::Active;
+    state.members.values().find(looked_after).map(|member| &member.host)
 }
 
 fn find_addresses(request: &Request<'_>, id: &HostId) -> Result<(Vec<Attachment>, Vec<NewBlock>), String> {

@@ -5,6 +5,7 @@ mod certificates;
 mod drills;
 mod dry;
 mod entries;
+mod exporters;
 mod liveness;
 mod locks;
 mod loss;

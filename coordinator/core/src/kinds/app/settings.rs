@@ -300,7 +300,7 @@ fn read_ports(fields: &mut Fields<'_>) -> Vec<PortSpec> {
         if !seen.insert((port, protocol)) {
             entry.problem("port", format!("{port} is there twice"), "remove one of them");
         }
-        Some(PortSpec { port, protocol, audience, publish })
+        Some(PortSpec { port, protocol, audience, publish, only: None })
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod cold_start;
 mod decide;
+mod metrics;
 mod observe;
 mod render;
 pub mod router;
@@ -22,6 +23,7 @@ use self::router::choice::Router;
 use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital};
+use super::metrics::{Source, WHAT};
 use super::rotate::{self, Rotation};
 use super::tls::{self, Tls};
 use super::versions::Line;
@@ -71,12 +73,13 @@ impl Kind for Mariadb {
 
     fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
         let settings = Settings::of(spec);
-        if settings.mode == Mode::Single {
-            return Vec::new();
-        }
-        let mut proxy = front::child(spec, &settings.network, PROXIES, &settings.proxy_image);
-        proxy.spec.kind = parts::known_name(settings.router.name());
-        vec![proxy]
+        let proxies = || {
+            let mut proxy = front::child(spec, &settings.network, PROXIES, &settings.proxy_image);
+            proxy.spec.kind = parts::known_name(settings.router.name());
+            proxy
+        };
+        let proxies = (settings.mode == Mode::Ha).then(proxies);
+        proxies.into_iter().chain(metrics::child(spec, &settings)).collect()
     }
 
     fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {
@@ -121,11 +124,17 @@ impl Kind for Mariadb {
         let settings = Settings::of(spec);
         let users = settings.users.iter().map(|user| format!("user-{user}"));
         let monitor = (settings.router != Router::Haproxy).then(|| "monitor".to_owned());
-        users.chain(monitor).map(|what| SecretNeed { name: render::secret(name, &what) }).collect()
+        let metrics = settings.metrics.as_ref().map(|_| WHAT.to_owned());
+        let all = users.chain(monitor).chain(metrics);
+        all.map(|what| SecretNeed { name: render::secret(name, &what) }).collect()
     }
 
     fn tls(&self, spec: &ServiceSpec) -> Tls {
         Settings::of(spec).tls
+    }
+
+    fn metrics(&self, name: &Name, spec: &ServiceSpec, member: &Peer) -> Option<Source> {
+        Some(metrics::source(name, &Settings::of(spec), member))
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::router::choice::Router;
 use super::settings::{Mode, Settings};
 use super::{CHECK_PORT, MONITOR, PORT};
+use crate::kinds::metrics::WHAT;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{RenderContext, parts};
 
@@ -114,6 +115,9 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         // MaxScale asks the server for the accounts of clients; ProxySQL is told them.
         member["monitor"] = json!({ "user": MONITOR, "reads_accounts": settings.router == Router::Maxscale });
     }
+    if settings.metrics.is_some() {
+        member["metrics"] = json!(true);
+    }
     let converge = || OnChange::Reload("converge".to_owned());
     let mut files = vec![
         parts::file("/muster/mariadb.cnf", config(context, settings, &me), 0o444, OnChange::Restart),
@@ -133,7 +137,9 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         files.push(tls::own_ca_file());
     }
     let monitor = (settings.router != Router::Haproxy).then(|| "monitor".to_owned());
-    for what in settings.users.iter().map(|user| format!("user-{user}")).chain(monitor) {
+    let metrics = settings.metrics.as_ref().map(|_| WHAT.to_owned());
+    let users = settings.users.iter().map(|user| format!("user-{user}"));
+    for what in users.chain(monitor).chain(metrics) {
         let content = format!("${{secret:{}}}", secret(context.service, &what));
         files.push(parts::file(&format!("/muster/secrets/{what}"), content, 0o400, converge()));
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::router::choice::Router;
 use crate::kinds::accounts::{self, Database, Reserved};
+use crate::kinds::metrics::{self, Metrics};
 use crate::kinds::settings::Fields;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, haproxy, parts};
@@ -97,6 +98,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Variables of the server, beside ours.
     pub parameters: BTreeMap<String, Value>,
+    /// Exporters beside the members.
+    pub metrics: Option<Metrics>,
     /// Users, at least one.
     pub users: Vec<String>,
     /// Databases, at least one.
@@ -132,10 +135,24 @@ impl Settings {
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let gcache = read_gcache(fields);
         let tls = read_tls(fields, router);
+        let metrics = metrics::settings(fields, platform);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
-        Self { mode, members, network, image, router, proxy_image, gcache, tls, parameters, users, databases }
+        Self {
+            mode,
+            members,
+            network,
+            image,
+            router,
+            proxy_image,
+            gcache,
+            tls,
+            metrics,
+            parameters,
+            users,
+            databases,
+        }
     }
 }
 

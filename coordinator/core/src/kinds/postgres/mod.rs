@@ -2,6 +2,7 @@
 
 mod apart;
 mod decide;
+mod metrics;
 mod observe;
 mod parameters;
 mod reclone;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value, json};
 use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital};
+use super::metrics::{Source, WHAT};
 use super::rotate::Rotation;
 use super::tls::{self, Tls};
 use super::versions::Line;
@@ -95,6 +97,7 @@ impl Kind for Postgres {
             let proxy = json!({ "replicas": PROXIES, "image": settings.proxy_image });
             children.push(child("proxy", "haproxy", ChildOrder::AfterOwner, proxy));
         }
+        children.extend(metrics::child(spec, &settings));
         children
     }
 
@@ -144,10 +147,10 @@ impl Kind for Postgres {
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
-        let users = Settings::of(spec).users;
-        let own = ["superuser", "replication", "rewind", "restapi", "probe"].map(str::to_owned);
-        own.into_iter()
-            .chain(users.iter().map(|user| format!("user-{user}")))
+        let settings = Settings::of(spec);
+        let own = ["superuser", "replication", "rewind", "restapi", "probe"];
+        let own = own.into_iter().chain(settings.metrics.as_ref().map(|_| WHAT)).map(str::to_owned);
+        own.chain(settings.users.iter().map(|user| format!("user-{user}")))
             .map(|what| SecretNeed { name: render::secret(name, &what) })
             .collect()
     }
@@ -286,6 +289,10 @@ impl Kind for Postgres {
             vital: Some(Vital { listener: "write", stands: "leader", fails: "no leader" }),
             holds: false,
         }
+    }
+
+    fn metrics(&self, name: &Name, spec: &ServiceSpec, member: &Peer) -> Option<Source> {
+        Some(metrics::source(name, &Settings::of(spec), member))
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {

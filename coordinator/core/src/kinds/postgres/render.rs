@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use super::{PORT, REST_PORT, release};
 use crate::kinds::tls::{self, Tls};
-use crate::kinds::{Peer, RenderContext, etcd, parts};
+use crate::kinds::{Peer, RenderContext, etcd, metrics, parts};
 
 const TEMPLATE: &str = include_str!("patroni.yml");
 const CONVERGE: &str = include_str!("converge.py");
@@ -110,6 +110,9 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
     if !settings.extensions.is_empty() {
         wanted["extensions"] = json!(settings.extensions);
     }
+    if settings.metrics.is_some() {
+        wanted["metrics"] = json!(true);
+    }
     let reload = OnChange::Reload("reload".to_owned());
     let converge = OnChange::Reload("converge".to_owned());
     let mut files = vec![
@@ -123,8 +126,9 @@ fn files(context: &RenderContext<'_>, settings: &Settings) -> Vec<FileSpec> {
         files.push(tls::own_ca_file());
     }
     let users = settings.users.iter().map(|user| format!("user-{user}"));
-    let own = ["superuser", "replication", "rewind", "probe", "restapi"].map(str::to_owned);
-    for what in own.into_iter().chain(users) {
+    let own = ["superuser", "replication", "rewind", "probe", "restapi"];
+    let own = own.into_iter().chain(settings.metrics.as_ref().map(|_| metrics::WHAT)).map(str::to_owned);
+    for what in own.chain(users) {
         let content = format!("${{secret:{}}}", secret(context.service, &what));
         files.push(parts::file(&format!("/muster/secrets/{what}"), content, 0o400, converge.clone()));
     }
@@ -253,7 +257,13 @@ fn hba(context: &RenderContext<'_>, settings: &Settings) -> String {
         lines.push(format!("host postgres muster_rewind {address}/32 scram-sha-256"));
     }
     lines.push(format!("host postgres muster_probe {anywhere} scram-sha-256"));
-    lines.push("host all postgres,muster_replication,muster_rewind,muster_probe all reject".to_owned());
+    let mut own = "postgres,muster_replication,muster_rewind,muster_probe".to_owned();
+    if settings.metrics.is_some() {
+        let user = metrics::USER;
+        lines.push(format!("host postgres {user} {anywhere} scram-sha-256"));
+        own = format!("{own},{user}");
+    }
+    lines.push(format!("host all {own} all reject"));
     lines.push("host replication all all reject".to_owned());
     let clients = if settings.tls == Tls::Required { "hostssl" } else { "host" };
     lines.push(format!("{clients} all all {anywhere} scram-sha-256"));

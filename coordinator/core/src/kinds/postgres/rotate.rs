@@ -7,7 +7,7 @@ use super::decide;
 use super::render::{self, CONVERGE_MS, RELOAD_MS};
 use crate::command::TaskDraft;
 use crate::kinds::rotate::{CONFIRMED_MAX, Rotation, action, check, what};
-use crate::kinds::{ServiceFacts, Wait};
+use crate::kinds::{ServiceFacts, Wait, metrics};
 
 /// Begins the name of a user's secret.
 const USER: &str = "user-";
@@ -40,6 +40,7 @@ pub fn confirm(service: &ServiceFacts<'_>, secrets: &[String]) -> Vec<(String, T
     let logins = secrets.iter().filter_map(|name| {
         let user = match what(name) {
             "probe" => render::PROBE_USER,
+            metrics::WHAT => metrics::USER,
             what => what.strip_prefix(USER)?,
         };
         let ask = Ask::Sql(SqlAsk {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::parameters;
 use crate::kinds::accounts::{self, Database, Reserved};
+use crate::kinds::metrics::{self, Metrics};
 use crate::kinds::settings::Fields;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, etcd, haproxy, parts};
@@ -132,6 +133,8 @@ pub struct Settings {
     pub parameters: BTreeMap<String, Value>,
     /// TLS of clients.
     pub tls: Tls,
+    /// Exporters beside the members.
+    pub metrics: Option<Metrics>,
     /// Users, at least one.
     pub users: Vec<String>,
     /// Databases, at least one.
@@ -175,6 +178,7 @@ impl Settings {
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
         let tls = tls::setting(fields);
+        let metrics = metrics::settings(fields, platform);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);
@@ -189,6 +193,7 @@ impl Settings {
             synchronous: synchronous && mode == Mode::Ha,
             parameters,
             tls,
+            metrics,
             users,
             databases,
             extensions,

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::Postgres;
 use crate::kinds::golden::{
-    child_of_postgres, compare, facts, member, name, peer, platform, postgres_ha, problems, refused, running,
-    spec,
+    child_of_postgres, compare, exporters_of, facts, member, name, peer, platform, postgres_ha, problems,
+    refused, running, spec,
 };
 use crate::kinds::{Kind, MemberFacts, ProcedureStep, ServiceFacts, UpdateStep};
 
@@ -68,6 +68,24 @@ fn children_come_with_the_mode() {
         let kind = crate::kinds::kind(child.spec.kind.as_str()).unwrap();
         assert_eq!(kind.validate(&name("it-child"), &child.spec, &platform), []);
     }
+}
+
+#[test]
+fn exporters_come_with_the_setting_and_touch_no_member() {
+    let watched = r#"{"kind":"postgres","metrics":true,"metrics_network":"proxy"}"#;
+    assert_eq!(problems(watched, &[]), []);
+    refused(r#"{"kind":"postgres","metrics":"monnet"}"#, "metrics");
+    refused(r#"{"kind":"postgres","metrics_network":"nowhere"}"#, "metrics_network");
+    let (before, after) = (postgres_ha(HA).render(0), postgres_ha(watched).render(0));
+    assert_eq!(before.container_hash(), after.container_hash());
+    let file = |path: &str| after.files.iter().find(|file| file.path == path).unwrap().content.as_str();
+    assert_eq!(file("/muster/secrets/metrics"), "${secret:orders/metrics}");
+    assert!(file("/muster/converge.json").contains("\"metrics\": true"));
+    let rules = file("/muster/patroni.yml");
+    let at = |text: &str| rules.find(text).unwrap_or_else(|| panic!("{text}: {rules}"));
+    let lets_in = at("host postgres muster_metrics 172.31.10.0/24 scram-sha-256");
+    assert!(lets_in < at("muster_probe,muster_metrics all reject"));
+    compare("exporter/postgres", &exporters_of(postgres_ha(watched)).render(1));
 }
 
 #[test]

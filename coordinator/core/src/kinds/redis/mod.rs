@@ -4,6 +4,7 @@ mod cluster;
 mod decide;
 mod front;
 mod master;
+mod metrics;
 mod need;
 mod observe;
 mod render;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::Front;
+use super::metrics::{Source, WHAT};
 use super::rotate::Rotation;
 use super::tls::{self, Tls};
 use super::versions::Line;
@@ -98,7 +100,8 @@ impl Kind for Redis {
     }
 
     fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
-        front::child(spec, &Settings::of(spec)).into_iter().collect()
+        let settings = Settings::of(spec);
+        front::child(spec, &settings).into_iter().chain(metrics::child(spec, &settings)).collect()
     }
 
     fn scaled(&self, spec: &ServiceSpec, count: u32) -> Result<(&'static str, Value), Wait> {
@@ -135,16 +138,20 @@ impl Kind for Redis {
     }
 
     fn secrets(&self, name: &Name, spec: &ServiceSpec) -> Vec<SecretNeed> {
-        let users = Settings::of(spec).users;
-        let own = ["admin", "replica"].map(str::to_owned);
-        own.into_iter()
-            .chain(users.iter().map(|user| format!("user-{user}")))
+        let settings = Settings::of(spec);
+        let own = ["admin", "replica"].into_iter().chain(settings.metrics.as_ref().map(|_| WHAT));
+        own.map(str::to_owned)
+            .chain(settings.users.iter().map(|user| format!("user-{user}")))
             .map(|what| SecretNeed { name: render::secret(name, &what) })
             .collect()
     }
 
     fn tls(&self, spec: &ServiceSpec) -> Tls {
         Settings::of(spec).tls
+    }
+
+    fn metrics(&self, name: &Name, spec: &ServiceSpec, member: &Peer) -> Option<Source> {
+        Some(metrics::source(name, &Settings::of(spec), member))
     }
 
     fn render(&self, context: &RenderContext<'_>) -> Rendered {

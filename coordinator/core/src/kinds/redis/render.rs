@@ -11,7 +11,8 @@ use muster_model::plan::{
 use muster_model::spec::ServiceSpec;
 
 use super::settings::{Mode, Settings};
-use super::{BUS_PORT, PORT, TLS_PORT, master};
+use super::{BUS_PORT, PORT, TLS_PORT, master, metrics};
+use crate::kinds::metrics::WHAT;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{RenderContext, parts};
 
@@ -253,6 +254,9 @@ fn users(context: &RenderContext<'_>, settings: &Settings) -> String {
     ];
     if settings.mode == Mode::Replicated {
         lines.push(format!("user {CHECK} on nopass -@all +info"));
+    }
+    if settings.metrics.is_some() {
+        lines.push(format!("user {} on {} {}", metrics::USER, password(WHAT), metrics::RIGHTS));
     }
     // What a client that knows clusters asks for, and nothing that changes the server or looks at other clients.
     const RIGHTS: &str = "~* &* +@all -@admin -@dangerous +info +keys +sort +role +cluster|slots +cluster|shards \

@@ -2,9 +2,10 @@
 
 use muster_model::plan::{Act, Ask, Guard, Predicate, Probe, RespAsk, RespCall, TaskKind, next_secret};
 
-use super::PORT;
 use super::render::{self, ADMIN, REPLICA, USERS_MS};
+use super::{PORT, metrics};
 use crate::command::TaskDraft;
+use crate::kinds::metrics::WHAT;
 use crate::kinds::rotate::{CONFIRMED_MAX, Rotation, action, check, what};
 use crate::kinds::{ServiceFacts, Wait, tls};
 
@@ -12,7 +13,7 @@ const TIMEOUT_MS: u64 = 5_000;
 
 pub fn rotation(what: &str) -> Result<Rotation, Wait> {
     Ok(Rotation::smooth(match what {
-        "admin" | "replica" => "clients see nothing: only the platform and the members use it",
+        "admin" | "replica" | WHAT => "clients see nothing: only the platform and the members use it",
         _ => {
             "open connections stay; both passwords are good until every member takes the new one, then only that"
         }
@@ -24,6 +25,7 @@ fn user(what: &str) -> &str {
     match what {
         "admin" => ADMIN,
         "replica" => REPLICA,
+        WHAT => metrics::USER,
         other => other.strip_prefix("user-").unwrap_or(other),
     }
 }

@@ -8,6 +8,7 @@ use muster_model::time::Millis;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::kinds::metrics::{self, Metrics};
 use crate::kinds::settings::Fields;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, haproxy, parts, versions};
@@ -118,6 +119,8 @@ pub struct Settings {
     pub eviction: Eviction,
     /// TLS of clients.
     pub tls: Tls,
+    /// Exporters beside the members.
+    pub metrics: Option<Metrics>,
     pub users: Vec<String>,
 }
 
@@ -149,6 +152,7 @@ impl Settings {
         let help = "write noeviction, allkeys-lru, allkeys-lfu, volatile-lru or volatile-ttl";
         let eviction = fields.get("eviction", help).unwrap_or(Eviction::Noeviction);
         let tls = read_tls(fields, mode, flavour, &image);
+        let metrics = metrics::settings(fields, platform);
         let users = read_users(fields);
         let none: &[&'static str] = match mode {
             Mode::Single => &["shards", "replicas", "node_timeout", "min_replicas", "proxy_image"],
@@ -192,6 +196,7 @@ impl Settings {
             maxmemory,
             eviction,
             tls,
+            metrics,
             users,
         }
     }
