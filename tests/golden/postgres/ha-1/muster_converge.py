@@ -76,6 +76,15 @@ def probe(db):
     db.execute("GRANT EXECUTE ON FUNCTION muster.beat() TO muster_probe")
 
 
+def metrics(db, wanted):
+    """The login of the exporters; while there are none, nobody's."""
+    if wanted:
+        user(db, "muster_metrics", secret("metrics"), sql.SQL("CONNECTION LIMIT 5"))
+        db.execute("GRANT pg_monitor TO muster_metrics")
+    elif exists(db, "pg_roles", "rolname", "muster_metrics"):
+        db.execute("ALTER ROLE muster_metrics NOLOGIN PASSWORD NULL")
+
+
 def extension(name, database_name):
     with connect(database_name) as db:
         db.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name)))
@@ -106,6 +115,7 @@ def converge(wait):
         db.execute("SELECT pg_advisory_lock(7237128)")
         own_passwords(db)
         probe(db)
+        metrics(db, wanted.get("metrics", False))
         for name in wanted["users"]:
             user(db, name, secret(f"user-{name}"))
         for entry in wanted["databases"]:
