@@ -10,6 +10,7 @@ use super::PORT;
 use super::settings::Settings;
 use crate::kinds::exporter::{self, AGAIN};
 use crate::kinds::metrics::{self, PASSWORD_FILE, Source, USER};
+use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Child, Peer, parts};
 
 /// Port of the exporter.
@@ -24,10 +25,17 @@ pub fn child(spec: &ServiceSpec, settings: &Settings) -> Option<Child> {
 
 pub fn source(service: &Name, settings: &Settings, member: &Peer) -> Source {
     let address = parts::address(member, &settings.network);
-    let login = format!(
+    let mut login = format!(
         "[client]\nhost={address}\nport={PORT}\nuser={USER}\npassword=${{secret:{}}}\n",
         metrics::secret(service)
     );
+    let mut files = Vec::new();
+    // The server asks everybody from outside for it.
+    if settings.tls == Tls::Required {
+        login.push_str(&format!("ssl-ca={}\n", tls::CA_FILE));
+        files.push(tls::own_ca_file());
+    }
+    files.push(parts::file(PASSWORD_FILE, login, 0o400, OnChange::Reload(AGAIN.to_owned())));
     Source {
         command: vec![
             "/usr/bin/prometheus-mysqld-exporter".to_owned(),
@@ -36,7 +44,7 @@ pub fn source(service: &Name, settings: &Settings, member: &Peer) -> Source {
             "--log.level=warn".to_owned(),
         ],
         env: BTreeMap::new(),
-        files: vec![parts::file(PASSWORD_FILE, login, 0o400, OnChange::Reload(AGAIN.to_owned()))],
+        files,
         alive: "/",
     }
 }
