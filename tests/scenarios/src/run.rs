@@ -62,6 +62,7 @@ const TURNS: &[&[&str]] = &[
         "s3-rolling-restart",
         "s3-kill-host",
         "s3-full-stop",
+        "s3-heal",
         "nats",
     ],
 ];

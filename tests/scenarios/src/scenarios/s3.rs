@@ -106,6 +106,14 @@ pub const SCENARIOS: &[Scenario] = &[
         act: super::rotate::s3,
     },
     Scenario {
+        name: "s3-heal",
+        what: "a host away while objects are written, the other servers killed: healed before another host goes, nothing is lost",
+        runs: 3,
+        in_ci: false,
+        medians: &[],
+        act: super::s3_heal::heal,
+    },
+    Scenario {
         name: "s3-tls",
         what: "clients check the certificate of S3's proxies; it changes under load, and TLS becomes a must, without a gap",
         runs: 3,
@@ -131,7 +139,7 @@ pub fn spec(platform: &Platform, image: &str) -> String {
     specs::platform(&platform.settings, &[specs::s3(&platform.settings, image)])
 }
 
-fn name(platform: &Platform) -> &str {
+pub fn name(platform: &Platform) -> &str {
     platform.settings.s3.as_str()
 }
 
