@@ -4,6 +4,7 @@ pub mod etcd;
 pub mod http;
 mod resp;
 mod s3;
+mod s3_caller;
 mod s3_heal;
 mod s3_users;
 mod sql;

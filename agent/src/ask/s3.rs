@@ -1,35 +1,18 @@
 //! Signed requests to the member's own S3 server: the canary, a short status, single calls. Judges nothing.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
-    UriPathNormalizationMode, sign,
-};
-use aws_sigv4::sign::v4;
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
 use muster_model::observed::Answer;
 use muster_model::plan::{S3Ask, S3What};
 use muster_runtime::clock::SystemClock;
-use muster_runtime::secret::Secret;
 use serde_json::{Value, json};
 
-use super::http::send;
+use super::s3_caller::Caller;
 use super::{Target, s3_heal, s3_users};
 
-/// What servers say that were told no region.
-const REGION: &str = "us-east-1";
-/// Largest answer that is read: the status of a large deployment.
-const BODY_MAX: usize = 1 << 20;
 /// Names of canaries that one agent uses in turn: what a failed one leaves behind is overwritten, never piled up.
 const CANARIES: u8 = 16;
-/// Longest reason that is passed on, in characters.
-const REASON_MAX: usize = 300;
 
 static CANARY: AtomicU8 = AtomicU8::new(0);
 
@@ -43,10 +26,10 @@ pub(super) async fn ask(target: &Target, ask: &S3Ask, limit: Duration) -> Result
     };
     let text = |body: String| Answer { ok: true, code: Some(200), body };
     match &ask.what {
-        S3What::Canary { bucket } => caller.canary(bucket).await.map(text),
-        S3What::Status => caller.info().await.map(|info| text(status(&info).to_string())),
+        S3What::Canary { bucket } => canary(&caller, bucket).await.map(text),
+        S3What::Status => info(&caller).await.map(|info| text(status(&info).to_string())),
         S3What::DeploymentId => {
-            let info = caller.info().await?;
+            let info = info(&caller).await?;
             info["deploymentID"].as_str().map(|id| text(id.to_owned())).ok_or_else(|| "no id".to_owned())
         }
         S3What::Request { method, path, body } => {
@@ -63,117 +46,32 @@ pub(super) async fn ask(target: &Target, ask: &S3Ask, limit: Duration) -> Result
     }
 }
 
-/// Who asks which server.
-pub(super) struct Caller {
-    address: SocketAddr,
-    user: String,
-    password: Secret<Vec<u8>>,
-    limit: Duration,
+async fn info(caller: &Caller) -> Result<Value, String> {
+    let body = caller.must("GET", "/minio/admin/v3/info", Vec::new()).await?;
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
-impl Caller {
-    fn new(target: &Target, ask: &S3Ask, limit: Duration) -> Result<Self, String> {
-        let password = match &ask.secret {
-            Some(name) => {
-                let secret =
-                    target.secrets.get(name).ok_or_else(|| format!("secret {name} has not arrived"))?;
-                Secret::new(secret.expose().clone())
-            }
-            None => Secret::new(ask.user.clone().into_bytes()),
-        };
-        Ok(Self { address: target.at(None, ask.port)?, user: ask.user.clone(), password, limit })
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), String> {
-        self.call_up_to(method, path, body, BODY_MAX).await
-    }
-
-    /// The same with another largest answer, in bytes.
-    pub(super) async fn call_up_to(
-        &self,
-        method: &str,
-        path: &str,
-        body: Vec<u8>,
-        answer_max: usize,
-    ) -> Result<(u16, Vec<u8>), String> {
-        let host = self.address.to_string();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &host)
-            .body(Full::new(Bytes::from(body.clone())))
-            .map_err(|error| format!("request: {error}"))?;
-        let password = String::from_utf8_lossy(self.password.expose()).into_owned();
-        let identity = Credentials::new(self.user.as_str(), password, None, None, "muster").into();
-        let mut settings = SigningSettings::default();
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(REGION)
-            .name("s3")
-            .time(now())
-            .settings(settings)
-            .build()
-            .map_err(|error| error.to_string())?
-            .into();
-        let url = format!("http://{host}{path}");
-        let headers = std::iter::once(("host", host.as_str()));
-        let signable = SignableRequest::new(method, url, headers, SignableBody::Bytes(&body))
-            .map_err(|error| error.to_string())?;
-        let signed = sign(signable, &parameters).map_err(|error| error.to_string())?;
-        signed.into_parts().0.apply_to_request_http1x(&mut request);
-        send(self.address, request, self.limit, answer_max).await
-    }
-
-    /// The same, where anything but 2xx is an error that begins with what was tried.
-    pub(super) async fn must(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
-        match self.call(method, path, body).await {
-            Ok((code, body)) if (200..300).contains(&code) => Ok(body),
-            Ok((code, body)) => Err(format!("{method}: {code} {}", reason(&body))),
-            Err(error) => Err(format!("{method}: {error}")),
+async fn canary(caller: &Caller, bucket: &str) -> Result<String, String> {
+    let turn = CANARY.fetch_add(1, Ordering::Relaxed) % CANARIES;
+    let path = format!("/{bucket}/{}-{turn}", caller.address.ip());
+    let content = format!("{path} {}", SystemClock::shared().now_ms()).into_bytes();
+    let mut put = caller.must("PUT", &path, content.clone()).await;
+    if put.as_ref().is_err_and(|error| error.contains("NoSuchBucket")) {
+        let made = caller.must("PUT", &format!("/{bucket}"), Vec::new()).await;
+        if let Err(error) = made
+            && !error.contains("BucketAlreadyOwnedByYou")
+        {
+            return Err(format!("bucket {bucket}: {error}"));
         }
+        put = caller.must("PUT", &path, content.clone()).await;
     }
-
-    async fn info(&self) -> Result<Value, String> {
-        let body = self.must("GET", "/minio/admin/v3/info", Vec::new()).await?;
-        serde_json::from_slice(&body).map_err(|error| error.to_string())
+    put?;
+    if caller.must("GET", &path, Vec::new()).await? != content {
+        return Err("GET: other content than was written".to_owned());
     }
-
-    async fn canary(&self, bucket: &str) -> Result<String, String> {
-        let turn = CANARY.fetch_add(1, Ordering::Relaxed) % CANARIES;
-        let path = format!("/{bucket}/{}-{turn}", self.address.ip());
-        let content = format!("{path} {}", SystemClock::shared().now_ms()).into_bytes();
-        let mut put = self.must("PUT", &path, content.clone()).await;
-        if put.as_ref().is_err_and(|error| error.contains("NoSuchBucket")) {
-            let made = self.must("PUT", &format!("/{bucket}"), Vec::new()).await;
-            if let Err(error) = made
-                && !error.contains("BucketAlreadyOwnedByYou")
-            {
-                return Err(format!("bucket {bucket}: {error}"));
-            }
-            put = self.must("PUT", &path, content.clone()).await;
-        }
-        put?;
-        if self.must("GET", &path, Vec::new()).await? != content {
-            return Err("GET: other content than was written".to_owned());
-        }
-        self.must("DELETE", &path, Vec::new()).await?;
-        // Always the same words: answers are reported when they change.
-        Ok("written, read, deleted".to_owned())
-    }
-}
-
-fn now() -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(SystemClock::shared().now_ms())
-}
-
-/// The code of an S3 error, or the beginning of whatever was answered.
-pub(super) fn reason(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or_else(|| text.chars().take(REASON_MAX).collect(), |(code, _)| code.to_owned())
+    caller.must("DELETE", &path, Vec::new()).await?;
+    // Always the same words: answers are reported when they change.
+    Ok("written, read, deleted".to_owned())
 }
 
 /// What decisions and operators need of the server's own answer.
@@ -209,8 +107,10 @@ mod tests {
     use std::sync::Arc;
 
     use muster_runtime::net::Listener;
+    use muster_runtime::secret::Secret;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::s3_caller::reason;
     use super::*;
 
     #[test]

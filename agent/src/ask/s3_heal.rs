@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::s3::{Caller, reason};
+use super::s3_caller::{Caller, reason};
 
 /// Largest answer that is read: 1,000 results of a set of 16 drives.
 const BODY_MAX: usize = 8 << 20;

@@ -2,7 +2,7 @@
 //! servers that took it were killed and remember nothing of it.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use muster_model::view::{Liveness, OperationState, OperationView};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::network::container;
 use super::s3::name;
-use crate::clock::wait;
+use crate::clock::{now_ms, wait};
 use crate::platform::Platform;
 use crate::writer::{Writer, connections_of, judge_losses};
 
@@ -24,7 +24,6 @@ const AWAY: Duration = Duration::from_secs(15);
 /// acknowledged object is read from the two that are left.
 pub fn heal(platform: &Platform) -> Result<Value> {
     let service = platform.wait_healthy(name(platform), WHOLE)?;
-    let before = wait("no operation", WHOLE, || heals(platform))?;
     let hosts: Vec<Host> = service
         .members
         .iter()
@@ -42,12 +41,9 @@ pub fn heal(platform: &Platform) -> Result<Value> {
         host.docker(&["kill", &container(host, member)?], DOCKER)?;
     }
     platform.testbed.start(second.name())?;
-    let begin = Instant::now();
-    let healed = wait("the heal", WHOLE, || {
-        let done = heals(platform)?;
-        ensure!(done.len() > before.len(), "{} heals, as before", done.len());
-        Ok(begin.elapsed().as_secs_f64())
-    })?;
+    let returned = now_ms();
+    let heal = wait("the heal", WHOLE, || healed_since(platform, returned))?;
+    let healed = (now_ms() - returned) / 1_000;
     platform.wait_healthy(name(platform), WHOLE)?;
     third.kill()?;
     let read = down(platform, third).and_then(|()| {
@@ -60,7 +56,7 @@ pub fn heal(platform: &Platform) -> Result<Value> {
     judge_losses(&summary, 100)?;
     Ok(json!({
         "acked": summary["acked"], "acked_lost": summary["acked_lost_count"], "healed_after_return_s": healed,
-        "heal": heals(platform)?.last().map(|operation| operation.step.clone()),
+        "heal": heal.step,
     }))
 }
 
@@ -73,11 +69,11 @@ fn down(platform: &Platform, host: &Host) -> Result<()> {
     })
 }
 
-/// The heals that are done; nothing may run.
-fn heals(platform: &Platform) -> Result<Vec<OperationView>> {
+/// The heal that began after this time, milliseconds since 1970, and is done.
+fn healed_since(platform: &Platform, since: u64) -> Result<OperationView> {
     let all: Vec<OperationView> = platform.cli.json(&["op", "ls", "--all"])?;
-    let running =
-        all.iter().find(|op| op.service.as_str() == name(platform) && op.state == OperationState::Running);
-    ensure!(running.is_none(), "operation {} runs", running.map_or(0, |op| op.id.0));
-    Ok(all.into_iter().filter(|op| op.kind == "heal" && op.state == OperationState::Done).collect())
+    let heal =
+        all.into_iter().find(|op| op.kind == "heal" && op.started.0 > since).context("no heal began")?;
+    ensure!(heal.state == OperationState::Done, "operation {}: {}", heal.id, heal.step);
+    Ok(heal)
 }
