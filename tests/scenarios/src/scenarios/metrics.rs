@@ -2,7 +2,6 @@
 //! show no password, and whatever becomes of them, the members do not notice.
 
 use std::collections::BTreeMap;
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -171,10 +170,13 @@ fn without_image(platform: &Platform, service: &str, spec: &str) -> Result<()> {
     let path = platform.write_spec("spec.yaml", spec)?;
     let apply = platform.cli.run(&["--yes", "apply", "--timeout", "20s", &path.to_string_lossy()]);
     ensure!(apply.is_err(), "an apply without its image succeeds");
-    sleep(Duration::from_secs(5));
-    let (service, exporters) = (platform.service(service)?, platform.service(&format!("{service}-metrics"))?);
-    let word = exporters.health.word.to_string();
-    ensure!(word == "degraded", "exporters without an image are {word}");
+    let exporters = wait("the exporters degraded", SOON, || {
+        let exporters = platform.service(&format!("{service}-metrics"))?;
+        let word = exporters.health.word.to_string();
+        ensure!(word == "degraded", "exporters without an image are {word}: {:?}", exporters.health);
+        Ok(exporters)
+    })?;
+    let service = platform.service(service)?;
     ensure!(exporters.members.iter().all(missing), "{:?}", exporters.members);
     ensure!(service.health.word.to_string() == "healthy", "{:?}", service.health);
     let running = platform.status()?.operations;
