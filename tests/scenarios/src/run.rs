@@ -51,7 +51,7 @@ pub const TABLES: &[Table] = &[
 /// Of each of these a test run makes one, chosen by the commit: over many commits each has its turn.
 const TURNS: &[&[&str]] = &[
     &["partition", "headless", "engine-frozen", "dead-host"],
-    &["switchover", "broken-image", "kill-primary-held", "kill-replica", "postgres-tls"],
+    &["switchover", "broken-image", "kill-primary-held", "kill-replica"],
     &[
         "redis-switchover",
         "redis-broken-image",
