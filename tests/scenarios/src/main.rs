@@ -1,5 +1,6 @@
 //! Runs scenarios on emulated hosts and shows what a client saw.
 
+mod campaign;
 mod cli;
 mod clock;
 mod platform;
@@ -7,15 +8,18 @@ mod run;
 mod scenarios;
 mod settings;
 mod specs;
+mod summary;
 mod tally;
 mod writer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::campaign::Campaign;
 use crate::platform::Platform;
 
 /// Scenarios on a real platform of emulated hosts.
@@ -47,6 +51,23 @@ enum Command {
     },
     /// List what can be shown.
     Items,
+    /// Run what the tally still lacks of every item that is counted; goes on where an earlier campaign stopped.
+    Campaign {
+        /// Only these.
+        names: Vec<String>,
+        /// Where runs are recorded and counted.
+        #[arg(long)]
+        tally: PathBuf,
+        /// No run begins after so many minutes.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+    },
+    /// What the tally holds, as a table for the docs.
+    Summary {
+        /// Where runs are recorded.
+        #[arg(long)]
+        tally: PathBuf,
+    },
     /// Show one promise: raw samples, and a wrong result is a failure.
     Show {
         /// Its name.
@@ -82,6 +103,14 @@ fn execute(command: Command) -> Result<bool> {
         Command::Run { names, turn, keep } => run::run(&names, turn.as_deref(), keep),
         Command::Items => {
             run::items();
+            Ok(true)
+        }
+        Command::Campaign { names, tally, minutes } => {
+            let most = Duration::from_secs(minutes * 60);
+            Campaign { tally: &tally, names: &names, most }.run()
+        }
+        Command::Summary { tally } => {
+            print!("{}", summary::table(&tally::read(&tally)?));
             Ok(true)
         }
         Command::Show { item, runs, tally, keep } => run::show(&item, runs, tally.as_deref(), keep),

@@ -309,7 +309,7 @@ fn attempt(platform: &Platform, scenario: &Scenario) -> bool {
 }
 
 /// What a person would look at first after a failure.
-fn explain(platform: &Platform) {
+pub fn explain(platform: &Platform) {
     for arguments in [&["status"][..], &["events", "--tail", "40"], &["op", "ls"]] {
         match platform.cli.output(arguments) {
             Ok(out) => {
@@ -338,18 +338,13 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
     let mut all = Vec::new();
     for run in 1..=runs {
         let result = (scenario.act)(&platform);
-        let (samples, verdict) = match &result {
-            Ok(samples) => (samples.clone(), "ok".to_owned()),
-            Err(error) => {
-                (json!({}), format!("wrong: {}", without_folders(&platform, &format!("{error:#}"))))
-            }
-        };
         wrong += u32::from(result.is_err());
-        println!("{item} run {run} of {runs}: {verdict} {samples}");
-        all.push(samples.clone());
-        if let Some(tally) = tally {
-            tally::append(tally, item, run, &samples, &verdict)?;
+        let samples = recorded(&platform, item, run, tally, &result)?;
+        println!("{item} run {run} of {runs}: {samples}");
+        if let Err(error) = result {
+            println!("   WRONG: {error:#}");
         }
+        all.push(samples);
     }
     if !keep {
         platform.testbed.down(false, false)?;
@@ -357,6 +352,27 @@ pub fn show(item: &str, runs: Option<u32>, tally: Option<&Path>, keep: bool) -> 
     let late = scenario.medians.iter().filter(|(key, most)| !median_holds(&all, key, *most)).count();
     println!("{} passed, {} failed, 0 skipped", runs - wrong, wrong as usize + late);
     Ok(wrong == 0 && late == 0 && runs > 0)
+}
+
+/// The samples of one run, in the tally too.
+///
+/// # Errors
+/// The tally cannot be written.
+pub fn recorded(
+    platform: &Platform,
+    item: &str,
+    run: u32,
+    tally: Option<&Path>,
+    result: &Result<Value>,
+) -> Result<Value> {
+    let (samples, verdict) = match result {
+        Ok(samples) => (samples.clone(), "ok".to_owned()),
+        Err(error) => (json!({}), format!("wrong: {}", without_folders(platform, &format!("{error:#}")))),
+    };
+    if let Some(tally) = tally {
+        tally::append(tally, item, run, &samples, &verdict)?;
+    }
+    Ok(samples)
 }
 
 /// The tally is committed: it says nothing about where things lie on the machine that ran it.

@@ -8,6 +8,7 @@ use muster_model::view::{HealthWord, MemberView, OperationState, OperationView, 
 use muster_testbed::Host;
 use serde_json::{Value, json};
 
+use super::members;
 use super::network::container;
 use crate::clock::wait;
 use crate::platform::{Platform, exec};
@@ -97,6 +98,8 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: cold_start,
     },
+    members::MARIADB_REPLACE,
+    members::MARIADB_SCALE,
     Scenario {
         name: "mariadb-secret-rotate",
         what: "all passwords change under load; open sessions stay",
@@ -161,7 +164,7 @@ services:
     )
 }
 
-fn healthy(platform: &Platform) -> Result<ServiceView> {
+pub fn healthy(platform: &Platform) -> Result<ServiceView> {
     platform.wait_healthy(platform.settings.mariadb.as_str(), WHOLE)
 }
 
@@ -175,7 +178,7 @@ fn said(platform: &Platform, member: &MemberView) -> Result<Value> {
 }
 
 /// The one history and view size that all members are in.
-fn history(platform: &Platform, service: &ServiceView) -> Result<String> {
+pub fn history(platform: &Platform, service: &ServiceView) -> Result<String> {
     let mut found = Vec::new();
     for member in &service.members {
         let said = said(platform, member)?;
@@ -201,7 +204,7 @@ fn create(platform: &Platform) -> Result<Value> {
 }
 
 /// A writer on a host that clients' writes do not go to, the member that they go to, and its host.
-fn writing(platform: &Platform, name: &str) -> Result<(Writer, MemberView, Host)> {
+pub fn writing(platform: &Platform, name: &str) -> Result<(Writer, MemberView, Host)> {
     healthy(platform)?;
     let service = platform.settings.mariadb.as_str();
     let (leader, at) = platform.leader(service)?;
@@ -214,7 +217,7 @@ fn writing(platform: &Platform, name: &str) -> Result<(Writer, MemberView, Host)
 }
 
 /// Stops the writer and judges what it saw: nothing acknowledged is lost, and no gap was longer.
-fn judged(writer: Writer, acked_min: u64, gap_max_ms: u64) -> Result<Value> {
+pub fn judged(writer: Writer, acked_min: u64, gap_max_ms: u64) -> Result<Value> {
     sleep(Duration::from_secs(3));
     let summary = writer.finish()?;
     judge_losses(&summary, acked_min)?;

@@ -9,6 +9,7 @@ use muster_model::view::{HealthWord, MemberView, OperationState, OperationView};
 use muster_testbed::Host;
 use serde_json::{Value, json};
 
+use super::members;
 use super::network::container;
 use crate::clock::wait;
 use crate::platform::{Platform, exec};
@@ -104,6 +105,8 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: replicas,
     },
+    members::REDIS_REPLACE,
+    members::REDIS_KILL_ALL,
     Scenario {
         name: "redis-reshard",
         what: "a fourth shard under load, the leading coordinator killed in the middle, and three shards again (4 hosts)",
@@ -159,7 +162,7 @@ pub fn prepare(platform: &Platform) -> Result<()> {
     platform.wait_healthy(name(platform), WHOLE).map(drop)
 }
 
-fn members(platform: &Platform) -> Result<Vec<MemberView>> {
+pub fn members(platform: &Platform) -> Result<Vec<MemberView>> {
     Ok(platform.wait_healthy(name(platform), WHOLE)?.members)
 }
 
@@ -173,7 +176,7 @@ fn shard(member: &MemberView) -> u32 {
 }
 
 /// No host has two masters, and no shard two members on one host.
-fn judge_placement(members: &[MemberView]) -> Result<()> {
+pub fn judge_placement(members: &[MemberView]) -> Result<()> {
     let mut masters = BTreeSet::new();
     let mut shards = BTreeSet::new();
     for member in members {
@@ -190,7 +193,7 @@ fn judge_placement(members: &[MemberView]) -> Result<()> {
 }
 
 /// The master of the first shard and its host.
-fn master(platform: &Platform) -> Result<(MemberView, Host)> {
+pub fn master(platform: &Platform) -> Result<(MemberView, Host)> {
     let found = members(platform)?.into_iter().find(|member| is_master(member) && shard(member) == 1);
     let member = found.context("shard 1 has no master")?;
     let host = platform.testbed.host(member.host.as_str())?;
@@ -198,7 +201,7 @@ fn master(platform: &Platform) -> Result<(MemberView, Host)> {
 }
 
 /// A writer on a host that does not have the master of the first shard.
-fn writer(platform: &Platform, run: &str) -> Result<Writer> {
+pub fn writer(platform: &Platform, run: &str) -> Result<Writer> {
     let (_, busy) = master(platform)?;
     let host =
         platform.hosts()?.into_iter().find(|host| host.name() != busy.name()).context("no other host")?;
@@ -212,7 +215,7 @@ fn samples(summary: &Value) -> Value {
             "max_gap_ms": summary["max_gap_ms"], "rto_ms": summary["max_gap_ms"] })
 }
 
-fn finish(platform: &Platform, writer: Writer, acked_min: u64, gap_max_ms: u64) -> Result<Value> {
+pub fn finish(platform: &Platform, writer: Writer, acked_min: u64, gap_max_ms: u64) -> Result<Value> {
     members(platform)?;
     sleep(Duration::from_secs(3));
     let summary = writer.finish()?;
@@ -380,6 +383,42 @@ fn emptied_master(platform: &Platform) -> Result<Value> {
     Ok(samples)
 }
 
+/// Keys of all masters together.
+pub fn keys_of_all(platform: &Platform, members: &[MemberView]) -> Result<u64> {
+    let masters = members.iter().filter(|member| is_master(member));
+    masters.map(|member| keys(&platform.testbed.host(member.host.as_str())?, member)).sum()
+}
+
+/// Kills all servers in the same moment.
+pub fn kill_at_once(platform: &Platform, members: &[MemberView]) -> Result<()> {
+    let mut kills = Vec::new();
+    for member in members {
+        let host = platform.testbed.host(member.host.as_str())?;
+        let id = container(&host, member)?;
+        kills.push(host.docker_command(&["kill", &id]).spawn()?);
+    }
+    for mut kill in kills {
+        ensure!(kill.wait()?.success(), "a member was not killed");
+    }
+    Ok(())
+}
+
+/// Every member knows all the others and nobody who left.
+pub fn judge_known(platform: &Platform, members: &[MemberView]) -> Result<()> {
+    let known: BTreeMap<String, usize> = members
+        .iter()
+        .map(|member| {
+            let host = platform.testbed.host(member.host.as_str())?;
+            let id = container(&host, member)?;
+            let script = "REDISCLI_AUTH=$(cat /muster/secrets/admin) redis-cli --user muster-admin --no-auth-warning cluster nodes | wc -l";
+            let said = host.docker(&["exec", &id, "sh", "-c", script], DOCKER)?;
+            Ok((member.slot.to_string(), said.trim().parse()?))
+        })
+        .collect::<Result<_>>()?;
+    ensure!(known.values().all(|count| *count == members.len()), "nodes known by each: {known:?}");
+    Ok(())
+}
+
 fn replicas(platform: &Platform) -> Result<Value> {
     let writer = writer(platform, "replicas")?;
     let begin = Instant::now();
@@ -395,18 +434,7 @@ fn replicas(platform: &Platform) -> Result<Value> {
         Ok(now)
     })?;
     judge_placement(&fewer)?;
-    // Nobody remembers those that left.
-    let known: BTreeMap<String, u64> = fewer
-        .iter()
-        .map(|member| {
-            let host = platform.testbed.host(member.host.as_str())?;
-            let id = container(&host, member)?;
-            let script = "REDISCLI_AUTH=$(cat /muster/secrets/admin) redis-cli --user muster-admin --no-auth-warning cluster nodes | wc -l";
-            let said = host.docker(&["exec", &id, "sh", "-c", script], DOCKER)?;
-            Ok((member.slot.to_string(), said.trim().parse()?))
-        })
-        .collect::<Result<_>>()?;
-    ensure!(known.values().all(|count| *count == 6), "nodes known by each: {known:?}");
+    judge_known(platform, &fewer)?;
     let mut samples = finish(platform, writer, 300, 3_000)?;
     samples["out_s"] = json!(out);
     Ok(samples)

@@ -41,6 +41,7 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: logins,
     },
+    super::members::S3_REFUSALS,
     Scenario {
         name: "s3-kill-member",
         what: "one member's container is killed: gap, losses",
