@@ -38,9 +38,11 @@ fn title(service: &ServiceFacts<'_>, member: &MemberFacts) -> String {
     format!("{}/{}", service.name, member.slot)
 }
 
-/// The first term: nothing begins before all members answer, and none has data of an earlier one.
+/// The first term: nothing begins before all members answer, and none has data of an earlier one. One that is no longer wanted may
+/// be there too: it leaves only once somebody leads.
 fn make(service: &ServiceFacts<'_>) -> Option<Need> {
-    let all = service.members.len() == service.slots as usize && service.members.iter().all(term::has_none);
+    let wanted = (1..=service.slots).all(|slot| service.members.iter().any(|m| m.slot == slot));
+    let all = wanted && service.members.iter().all(term::has_none);
     let first = service.members.first().filter(|_| all && !service.formed)?;
     let term = Term { epoch: 1, member: first.member };
     Some(record("create", format!("{} is to lead first", title(service, first)), term))
@@ -178,7 +180,8 @@ fn follow(service: &ServiceFacts<'_>, settings: &Settings, leader: &MemberFacts)
     })
 }
 
-/// The term into the data, as soon as it can be written: replicas carry it, so that their age is known later.
+/// The term into the data, as soon as it can be written: replicas carry it, so that their age is known later. It is on the disk
+/// before it counts: power that is lost in the same second would leave a service whose data nobody may lead with.
 fn write(service: &ServiceFacts<'_>, recorded: Term, leader: &MemberFacts) -> Option<Need> {
     let writes = leader.seen.as_ref().is_some_and(|seen| seen.writes != Some(false));
     if term::said(leader) == Some(recorded) || !writes || leader.member != recorded.member {
@@ -194,7 +197,8 @@ fn write(service: &ServiceFacts<'_>, recorded: Term, leader: &MemberFacts) -> Op
         vec![role(None)],
         vec![is_role("master", None)],
     );
-    let step = commands(service, leader.member, Some(guard), vec![set]);
+    let sync = |how: &str| render::call(how, &format!("CONFIG SET appendfsync {how}"));
+    let step = commands(service, leader.member, Some(guard), vec![sync("always"), set, sync("everysec")]);
     Some(Need { procedure: "term", what: format!("term {} is written", recorded.epoch), step })
 }
 

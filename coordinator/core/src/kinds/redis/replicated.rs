@@ -173,7 +173,8 @@ pub fn survivability(service: &ServiceFacts<'_>) -> Survivability {
         }
     }
     "acknowledged writes when a master is lost and another one takes over: those that it had not received yet, usually the \
-     last milliseconds, at most what was written since its link was last up (min_replicas bounds that to 5 s)"
+     last milliseconds, at most what was written since its link was last up (min_replicas bounds that to 5 s); and what a master \
+     took in the last second before its host lost power, if it leads again"
         .clone_into(&mut result.may_lose);
     result
 }

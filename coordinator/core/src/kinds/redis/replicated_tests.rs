@@ -109,6 +109,7 @@ fn halted(mut member: MemberFacts) -> MemberFacts {
     member.started = false;
     member.seen = Some(Observed { stopped: true, ..Observed::default() });
     member.stopped = true;
+    member.seen_since = Timestamp(8_000);
     member
 }
 
@@ -151,6 +152,12 @@ fn task(step: &ProcedureStep) -> (MemberId, Vec<String>) {
     (task.member, resp.calls.iter().map(|call| call.words.join(" ")).collect())
 }
 
+/// On the disk before it is acknowledged: power lost in that second left three servers of which none could lead.
+fn written(term: &str) -> Vec<String> {
+    let set = format!("SET muster:master {term}");
+    ["CONFIG SET appendfsync always", &set, "CONFIG SET appendfsync everysec"].map(str::to_owned).to_vec()
+}
+
 fn recorded(value: &str) -> ProcedureStep {
     ProcedureStep::Record { key: "master".to_owned(), value: value.to_owned() }
 }
@@ -191,6 +198,12 @@ fn it_is_made_in_steps_and_then_nothing_is_due() {
     old[2] = node(3, 0, "7 3");
     unformed(old, None, &|facts| assert_eq!(Redis.due(facts), None, "one has data of another life"));
     unformed(fresh.clone(), None, &|facts| assert_eq!(step(facts, &[]), recorded("1 1")));
+    // The spec was changed to fewer before anybody led, and who is too many leaves only afterwards.
+    let mut more = fresh.clone();
+    more.push(node(4, 0, ""));
+    unformed(more.clone(), None, &|facts| assert_eq!(step(facts, &[]), recorded("1 1")));
+    more.remove(1);
+    unformed(more, None, &|facts| assert_eq!(Redis.due(facts), None, "one of those that stay is missing"));
     unformed(fresh, Some("1 1"), &|facts| {
         assert_eq!(task(&step(facts, &[])), (MemberId(1), vec!["REPLICAOF NO ONE".to_owned()]));
     });
@@ -202,7 +215,7 @@ fn it_is_made_in_steps_and_then_nothing_is_due() {
     });
     let linked = vec![node(1, 1, ""), node(2, 1, ""), node(3, 1, "")];
     unformed(linked, Some("1 1"), &|facts| {
-        assert_eq!(task(&step(facts, &[])), (MemberId(1), vec!["SET muster:master 1 1".to_owned()]));
+        assert_eq!(task(&step(facts, &[])), (MemberId(1), written("1 1")));
     });
     judge(whole(), "4 1", |facts| {
         assert_eq!(Redis.due(facts), None);
@@ -269,10 +282,28 @@ fn a_master_that_ended_is_given_time_then_stopped_and_only_then_followed() {
     });
     members[2] = node(3, 2, "4 1");
     judge(members.clone(), "5 2", |facts| {
-        assert_eq!(task(&step(facts, &[])), (MemberId(2), vec!["SET muster:master 5 2".to_owned()]));
+        assert_eq!(task(&step(facts, &[])), (MemberId(2), written("5 2")));
     });
     members[1] = node(2, 2, "5 2");
     judge(members, "5 2", |facts| assert_eq!(step(facts, &[]), ProcedureStep::Start(vec![MemberId(1)])));
+}
+
+#[test]
+fn positions_count_from_the_masters_end_on_and_only_if_everybody_told_theirs() {
+    let mut members = whole();
+    members[0] = halted(node(1, 1, "4 1"));
+    let early = positions(7_500, &[(2, "4 1", 90), (3, "4 1", 80)]);
+    let partly = positions(8_500, &[(2, "4 1", 90)]);
+    let all = positions(8_500, &[(2, "4 1", 90), (3, "4 1", 95)]);
+    judge(members, "4 1", |facts| {
+        // The master took writes after that question, and they may be at the other replica.
+        let later = ServiceFacts { now: Timestamp(12_000), ..facts.clone() };
+        assert!(matches!(step(&later, std::slice::from_ref(&early)), ProcedureStep::Task { .. }));
+        // Answers travel for seconds now and then: they were asked for again and again, and none counted.
+        assert_eq!(step(&later, &[early.clone(), all.clone()]), recorded("5 3"));
+        // One that was no heir yet when the others were asked may be ahead of them.
+        assert!(matches!(step(&later, &[early.clone(), partly.clone()]), ProcedureStep::Task { .. }));
+    });
 }
 
 #[test]

@@ -17,8 +17,10 @@ use crate::kinds::{MemberFacts, ProcedureStep, ServiceFacts, operator_said};
 const PATIENCE: Millis = Millis::seconds(4);
 /// The same for one that runs and does not answer.
 const PATIENCE_HUNG: Millis = Millis::seconds(15);
-/// Positions older than this are asked for again.
-const FRESH: Millis = Millis::seconds(3);
+/// Positions older than this are asked for again, and those that were asked for before the master was known to be gone.
+const FRESH: Millis = Millis::seconds(30);
+/// Pause after an answer that says nothing.
+const RETRY_AFTER: Millis = Millis::seconds(3);
 const ASKS_MAX: usize = 8;
 const TASK_TIMEOUT_MS: u64 = 5_000;
 const POSITIONS: &str = "positions";
@@ -101,17 +103,18 @@ pub fn succeed(
         }
         return ProcedureStep::Stop(vec![old.member]);
     }
-    match asked.last() {
-        Some((at, TaskOutcome::Done { answer })) if service.now.since(*at) < FRESH => {
-            match furthest(&heirs, answer) {
-                Some(heir) => ProcedureStep::Record {
-                    key: RECORD.to_owned(),
-                    value: recorded.next(heir.member).to_string(),
-                },
-                None => ProcedureStep::Failed("no replica told its position".to_owned()),
-            }
+    let told = match asked.last() {
+        Some((at, TaskOutcome::Done { answer })) if is_fresh(service, *at, loss, old) => {
+            furthest(&heirs, answer)
         }
-        Some((at, _)) if service.now.since(*at) < FRESH => {
+        _ => None,
+    };
+    if let Some(heir) = told {
+        let value = recorded.next(heir.member).to_string();
+        return ProcedureStep::Record { key: RECORD.to_owned(), value };
+    }
+    match asked.last() {
+        Some((at, _)) if service.now.since(*at) < RETRY_AFTER => {
             ProcedureStep::Wait("the replicas are asked again soon".to_owned())
         }
         _ if asked.len() >= ASKS_MAX => {
@@ -120,6 +123,15 @@ pub fn succeed(
         }
         _ => ask(),
     }
+}
+
+/// Safety: a master that took writes after the question may have given them to one replica only.
+fn is_fresh(service: &ServiceFacts<'_>, at: Timestamp, loss: Loss, old: Option<&MemberFacts>) -> bool {
+    let gone_since = old.map_or(Timestamp(0), |old| match loss {
+        Loss::Silent => old.host_since,
+        _ => old.seen_since,
+    });
+    at >= gone_since && service.now.since(at) < FRESH
 }
 
 /// Time for a member that its agent can start again.
@@ -180,6 +192,10 @@ fn furthest<'a>(heirs: &[&'a MemberFacts], answer: &str) -> Option<&'a MemberFac
         let offset: u64 = info["slave_repl_offset"].as_str()?.parse().ok()?;
         (info["role"] == "slave").then_some((said.epoch, offset))
     };
-    let known = heirs.iter().filter_map(|m| Some((position(m)?, *m)));
-    known.max_by_key(|(position, m)| (*position, std::cmp::Reverse(m.slot))).map(|(_, heir)| heir)
+    // One that came after the question, or did not answer, may be ahead of all others.
+    let known: Option<Vec<_>> = heirs.iter().map(|m| Some((position(m)?, *m))).collect();
+    known?
+        .into_iter()
+        .max_by_key(|(position, m)| (*position, std::cmp::Reverse(m.slot)))
+        .map(|(_, heir)| heir)
 }

@@ -41,7 +41,7 @@ pub fn need(
             None => return Some(ask_offsets(service, shard, several)),
         },
     };
-    let (reason, remedy) = question(service, heir, orphans.len());
+    let (reason, remedy) = question(service, settings, heir, orphans.len());
     let step = Step::Ask { reason, remedy, then: take_over(service, heir) };
     Some(Need {
         procedure: NAME,
@@ -56,15 +56,23 @@ pub fn need(
 /// elected around, or to be back.
 fn is_orphan(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>], node: &Node<'_>) -> bool {
     let Some(old) = node.follows.filter(|_| !node.master) else { return false };
-    let patience = Millis(ELECTED_WITHIN.0 + TIMEOUTS * settings.node_timeout.0);
-    let is_gone = |member: &MemberFacts| {
-        let dark = !member.host_up && service.now.since(member.host_since) >= patience;
-        dark || member.missing
-    };
     let master = service.members.iter().find(|m| repair::recorded(service, m.slot, m.member) == Some(old));
     let runs = nodes.iter().any(|other| other.id == old);
     let linked = node.fact.seen.as_ref().is_some_and(|seen| seen.ready);
-    !runs && !linked && master_of(nodes, node.shard()).is_none() && master.is_none_or(is_gone)
+    !runs
+        && !linked
+        && master_of(nodes, node.shard()).is_none()
+        && master.is_none_or(|master| is_gone(service, settings, master))
+}
+
+/// Its host is dark, it has no data to start with, or it runs and says nothing: an emptied master waits like that until somebody
+/// else was elected, and where nobody can be it waits for ever.
+fn is_gone(service: &ServiceFacts<'_>, settings: &Settings, master: &MemberFacts) -> bool {
+    let patience = Millis(ELECTED_WITHIN.0 + TIMEOUTS * settings.node_timeout.0);
+    let dark = !master.host_up && service.now.since(master.host_since) >= patience;
+    let silent = master.seen.as_ref().is_some_and(|seen| seen.running && seen.role.is_none());
+    let hung = silent && service.now.since(master.seen_since) >= patience;
+    dark || hung || master.missing
 }
 
 fn ask_offsets(service: &ServiceFacts<'_>, shard: u32, orphans: &[&Node<'_>]) -> Need {
@@ -105,14 +113,19 @@ fn furthest<'n, 'a>(
     known?.into_iter().max_by_key(|(at, node)| (*at, std::cmp::Reverse(node.fact.slot))).map(|(_, heir)| heir)
 }
 
-fn question(service: &ServiceFacts<'_>, heir: &Node<'_>, replicas: usize) -> (String, String) {
+fn question(
+    service: &ServiceFacts<'_>,
+    settings: &Settings,
+    heir: &Node<'_>,
+    replicas: usize,
+) -> (String, String) {
     let (shard, name) = (heir.shard(), service.name);
     let who = format!("{name}/{} on {}", heir.fact.slot, heir.fact.host_name);
     let others: Vec<String> = service
         .members
         .iter()
         .filter(|m| shard_of(m.slot) == shard && m.member != heir.fact.member && !parts::is_ready(m))
-        .filter(|m| !m.host_up || m.missing)
+        .filter(|m| is_gone(service, settings, m))
         .map(|m| format!("{name}/{} on {}", m.slot, m.host_name))
         .collect();
     let old = if others.is_empty() { "its old master".to_owned() } else { others.join(", ") };

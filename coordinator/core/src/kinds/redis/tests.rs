@@ -552,6 +552,13 @@ fn a_master_that_could_come_back_is_not_asked_about() {
     let mut lost = orphaned(0);
     (lost[0].host_up, lost[0].missing) = (true, true);
     assert!(is_asked(lost), "its agent says that it cannot");
+    // An emptied master waits until somebody else was elected, and nobody can be: its agent sees it run and say nothing.
+    let mut waits = orphaned(0);
+    waits[0].host_up = true;
+    waits[0].seen = Some(Observed { running: true, ..Observed::default() });
+    assert!(is_asked(waits.clone()), "it has waited long enough");
+    waits[0].seen_since = Timestamp(70_000);
+    assert!(!is_asked(waits), "it may be reading its data");
     let mut linked = orphaned(0);
     linked[1].seen.as_mut().unwrap().ready = true;
     assert!(!is_asked(linked), "its master was just there");
