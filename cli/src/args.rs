@@ -38,6 +38,7 @@ Operate
   secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon, drain, revoke, remove
+  coordinator  Coordinators: list, remove
   operator     Who may do what: list, add, revoke
   token        Let a host or coordinator join
 
@@ -201,6 +202,9 @@ log: keep secrets out of arguments.")]
     /// Hosts: list, show, cordon, uncordon, drain, revoke, remove
     #[command(subcommand)]
     Host(HostCommand),
+    /// Coordinators: list, remove
+    #[command(subcommand)]
+    Coordinator(CoordinatorCommand),
     /// Who may do what: list, add, revoke
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -564,6 +568,21 @@ pub enum HostCommand {
     Uncordon {
         /// Its name or id
         host: Name,
+    },
+}
+
+/// `coordinator ...`
+#[derive(Debug, Subcommand)]
+pub enum CoordinatorCommand {
+    /// Who decides, how far each log is, who answers; also while no majority does
+    Ls,
+    /// Take one out for good, whether it runs or not
+    ///
+    /// Leadership moves away from it first, and its keys are revoked. If it runs, it stops by itself. Refused when too few
+    /// of the others answer.
+    Remove {
+        /// Its name or number
+        coordinator: String,
     },
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use muster_model::ids::Name;
 use muster_runtime::certificate::PeerCertificate;
 use muster_runtime::clock::SharedClock;
@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where a coordinator keeps its state unless told otherwise.
 pub const DEFAULT: &str = "/var/lib/muster/coordinator";
+
+/// In the identity directory, once this coordinator was removed.
+const REMOVED: &str = "removed";
 
 /// In the bootstrap directory.
 const FIRST_OPERATOR: &str = "first-operator.pem";
@@ -84,9 +87,20 @@ impl Home {
     /// # Errors
     /// It does.
     pub fn ensure_fresh(&self) -> Result<()> {
+        if let Ok(node) = self.node() {
+            bail!(
+                "{} belongs to coordinator {} of platform {} at {} already. To start it: `systemctl start \
+                 muster-coordinator`. For another address remove it and join a new one in an empty directory: \
+                 docs/tasks/coordinators.md",
+                self.0.display(),
+                node.name,
+                node.platform,
+                node.advertise
+            );
+        }
         ensure!(
             !self.is_joined() && !self.path("log").exists(),
-            "{} belongs to a coordinator already; start it with `systemctl start muster-coordinator`",
+            "{} belongs to a coordinator already, but what it says of it cannot be read",
             self.0.display()
         );
         create_private_dir(&self.0)?;
@@ -143,6 +157,23 @@ impl Home {
         let text = read_text(&path)
             .context("this is no coordinator yet: run `muster-coordinator init` or `join`")?;
         serde_json::from_str(&text).with_context(|| format!("{} is malformed", path.display()))
+    }
+
+    /// Writes down that this coordinator was removed: it never starts again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn mark_removed(&self, why: &str) -> Result<()> {
+        Ok(write_atomic(&self.identity(REMOVED), why.as_bytes(), PRIVATE)?)
+    }
+
+    /// What was written down at the removal.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn removed(&self) -> Result<Option<String>> {
+        let path = self.identity(REMOVED);
+        if path.exists() { Ok(Some(read_text(&path)?)) } else { Ok(None) }
     }
 
     /// The key of sealed secrets.

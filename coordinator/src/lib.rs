@@ -16,5 +16,6 @@ pub mod revoked;
 pub mod rpc;
 pub mod run;
 pub mod sessions;
+pub mod standing;
 pub mod status;
 pub mod table;

@@ -71,6 +71,9 @@ enum Command {
         /// Address to listen on; by default all addresses at the advertised port.
         #[arg(long, value_name = "IP:PORT")]
         listen: Option<SocketAddr>,
+        /// Address at which others reach it; refused if it is another than it joined with.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: Option<SocketAddr>,
         /// Form of the log lines.
         #[arg(long, default_value = "text", value_parser = ["text", "json"])]
         log_format: String,
@@ -122,7 +125,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("muster-coordinator: {error:#}");
-            ExitCode::FAILURE
+            // 78: the systemd unit does not start it again.
+            if error.is::<run::Final>() { ExitCode::from(78) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -150,7 +154,7 @@ async fn execute(arguments: Arguments) -> Result<()> {
             println!("joined; next:\n  systemctl enable --now muster-coordinator");
             Ok(())
         }
-        Command::Run { listen, .. } => run::run(&home, listen).await,
+        Command::Run { listen, advertise, .. } => run::run(&home, listen, advertise).await,
         Command::Admin(Admin::Issue { name, role, out }) => {
             let role: Role = role.parse()?;
             admin::ask_issue(&home, &name, role, &out).await?;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Result;
+use muster_core::command::{Command, What};
 use muster_runtime::keys::NodeKey;
 use muster_runtime::tasks::OnError;
 
@@ -24,6 +25,7 @@ pub fn start(home: &Home, node: &NodeFile, parts: &Parts) {
             if let Err(error) = follow_group(&home, &mut node, &parts) {
                 tracing::warn!(error = format!("{error:#}"), "the known coordinators could not be stored");
             }
+            tell_name(&node, &parts).await;
             if let Err(error) = renew(&home, &parts).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -51,6 +53,19 @@ fn follow_group(home: &Home, node: &mut NodeFile, parts: &Parts) -> Result<()> {
         home.store_node(node)?;
     }
     Ok(())
+}
+
+/// Raft knows only numbers and addresses. It is told once, and again after an upgrade from a version that did not.
+async fn tell_name(node: &NodeFile, parts: &Parts) {
+    let member = parts.consensus.status().members.iter().any(|member| member.node.id == node.node);
+    let known = parts.replica.state().coordinators.get(&node.node) == Some(&node.name);
+    if !member || known || parts.consensus.leader().is_none() {
+        return;
+    }
+    let what = What::NameCoordinator { node: node.node, name: node.name.clone() };
+    if let Err(error) = parts.proposer.propose(&Command::internal(what)).await {
+        tracing::debug!(%error, "the others do not know this coordinator's name yet");
+    }
 }
 
 async fn renew(home: &Home, parts: &Parts) -> Result<()> {

@@ -32,7 +32,8 @@ use crate::rpc::agents::AgentSessions;
 use crate::rpc::control::Controls;
 use crate::rpc::identity::Identities;
 use crate::sessions::Sessions;
-use crate::{admin, renew, table};
+use crate::standing::Lost;
+use crate::{admin, renew, standing, table};
 
 /// How long the handover of leadership may take.
 const HANDOVER: Duration = Duration::from_secs(3);
@@ -54,6 +55,8 @@ pub struct Parts {
     pub sessions: Sessions,
     /// What this node heard of hosts while it leads.
     pub heard: Heard,
+    /// Random text of this process.
+    pub run: String,
     /// TLS, with the keys that are pinned.
     pub tls: Arc<Tls>,
     /// The time.
@@ -65,12 +68,25 @@ pub struct Parts {
 /// Runs until SIGTERM, or until something without which it must not go on has failed.
 ///
 /// # Errors
-/// It cannot start, or failed.
-pub async fn run(home: &Home, listen: Option<SocketAddr>) -> Result<()> {
+/// It cannot start, or failed; [`Final`] if it would again.
+pub async fn run(home: &Home, listen: Option<SocketAddr>, advertise: Option<SocketAddr>) -> Result<()> {
     let _lock = home.lock()?;
     let node = home.node()?;
+    if let Some(why) = home.removed()? {
+        return Err(Final(why).into());
+    }
+    if let Some(other) = advertise.filter(|other| *other != node.advertise) {
+        return Err(Final(format!(
+            "this is coordinator {} at {}, which cannot become {other}: others know it by that address. Remove it and \
+             join a new one with --advertise {other}: docs/tasks/coordinators.md",
+            node.name, node.advertise
+        ))
+        .into());
+    }
     let clock = SystemClock::shared();
     let tls = Arc::new(home.tls(&node, Arc::clone(&clock))?);
+    standing::warn_of_foreign_address(&node);
+    standing::refuse_double(home, &node, &tls).await.map_err(|error| Final(error.to_string()))?;
     let parts = start(home, &node, &tls, &clock).await?;
     let port = node.advertise.port();
     let listen = listen.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
@@ -84,8 +100,13 @@ pub async fn run(home: &Home, listen: Option<SocketAddr>) -> Result<()> {
     lead(&parts);
     admin::start(home, &parts)?;
     renew::start(home, &node, &parts);
-    wait_for_end(&parts).await
+    wait_for_end(home, &node, &parts).await
 }
+
+/// An end after which a start would end in the same way: systemd does not try again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Final(String);
 
 async fn start(home: &Home, node: &NodeFile, tls: &Arc<Tls>, clock: &SharedClock) -> Result<Parts> {
     let disk = OsDisk::open(&home.path("log")).context("opening the log")?;
@@ -120,10 +141,17 @@ async fn start(home: &Home, node: &NodeFile, tls: &Arc<Tls>, clock: &SharedClock
         authority,
         sessions: Sessions::default(),
         heard: Heard::default(),
+        run: random_text()?,
         tls: Arc::clone(tls),
         clock: Arc::clone(clock),
         tasks: TaskGroup::new(),
     })
+}
+
+fn random_text() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(hex::encode(bytes))
 }
 
 fn timings(name: &str) -> Result<Timings> {
@@ -151,6 +179,7 @@ async fn serve(parts: &Parts, listen: SocketAddr) -> Result<()> {
         proposer: parts.proposer.clone(),
         authority: parts.authority.clone(),
         audit: refusals,
+        run: parts.run.clone(),
     };
     let agents = AgentSessions {
         consensus: parts.consensus.clone(),
@@ -224,22 +253,36 @@ fn lead(parts: &Parts) {
     });
 }
 
-async fn wait_for_end(parts: &Parts) -> Result<()> {
+async fn wait_for_end(home: &Home, node: &NodeFile, parts: &Parts) -> Result<()> {
     let stop = parts.tasks.token();
     let failure = tokio::select! {
-        ended = termination() => ended.err().map(|error| error.to_string()),
-        reason = parts.consensus.failed() => Some(reason),
-        () = stop.cancelled() => Some("a task without which it cannot go on has failed".to_owned()),
+        ended = termination() => ended.err().map(anyhow::Error::from),
+        reason = parts.consensus.failed() => Some(anyhow::Error::msg(reason)),
+        () = stop.cancelled() => Some(anyhow::Error::msg("a task without which it cannot go on has failed")),
+        lost = standing::lost(home, node, parts) => Some(end_of(home, lost)),
     };
     match failure {
         // In memory may be more than on disk: stop at once, hand nothing over.
         Some(reason) => {
             parts.consensus.halt().await;
-            bail!("{reason}")
+            Err(reason)
         }
         None => {
             parts.consensus.shutdown(HANDOVER).await;
             Ok(parts.tasks.drain(DRAIN).await?)
         }
     }
+}
+
+fn end_of(home: &Home, lost: Lost) -> anyhow::Error {
+    let why = match lost {
+        Lost::Unfit(why) => why,
+        Lost::Removed(why) => {
+            if let Err(error) = home.mark_removed(&why) {
+                tracing::error!(error = format!("{error:#}"), "the removal could not be written down");
+            }
+            why
+        }
+    };
+    Final(why).into()
 }

@@ -60,7 +60,8 @@ fn expected(method: &str) -> Vec<Role> {
         ("muster.raft.v1.Raft", _) => vec![Coordinator],
         (
             "muster.control.v1.Control",
-            "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf" | "Secrets",
+            "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf" | "Secrets"
+            | "Coordinators",
         ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",
@@ -69,7 +70,7 @@ fn expected(method: &str) -> Vec<Role> {
         (
             "muster.control.v1.Control",
             "Apply" | "RemoveService" | "RemoveHost" | "CreateToken" | "IssueOperator" | "Operators"
-            | "Revoke" | "Audit",
+            | "Revoke" | "RemoveCoordinator" | "Audit",
         ) => {
             vec![Admin]
         }

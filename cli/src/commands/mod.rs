@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod conn;
 mod context;
+mod coordinator;
 mod drill;
 mod events;
 mod exec;
@@ -40,6 +41,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
+        Command::Coordinator(command) => coordinator::run(app, command).await,
         Command::Operator(command) => operator::run(app, command).await,
         Command::Plan { file } => plan::run(app, &file).await,
         Command::Apply(args) => apply::run(app, &args).await,

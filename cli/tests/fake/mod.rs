@@ -380,6 +380,14 @@ impl Control for Fake {
         Ok(Response::new(View { json: json.into() }))
     }
 
+    async fn coordinators(&self, _: Request<CoordinatorsRequest>) -> Answer<View> {
+        Err(Status::unimplemented("no test asks for them"))
+    }
+
+    async fn remove_coordinator(&self, _: Request<RemoveCoordinatorRequest>) -> Answer<Changed> {
+        Err(Status::unimplemented("no test removes one"))
+    }
+
     async fn audit(&self, _: Request<EventsRequest>) -> Answer<Self::AuditStream> {
         tokio::time::sleep(Duration::ZERO).await;
         Err(Status::unimplemented(""))

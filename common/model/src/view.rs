@@ -109,6 +109,42 @@ pub struct CoordinatorView {
     pub reachable: Option<bool>,
 }
 
+/// The coordinators in detail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// False = no majority answers: this is only what the asked coordinator knew last.
+    pub agreed: bool,
+    /// The last entry of the asked coordinator's log.
+    pub last_log: u64,
+    /// By number.
+    pub coordinators: Vec<CoordinatorDetail>,
+}
+
+/// One coordinator in detail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoordinatorDetail {
+    /// Its number; never used for another one.
+    pub id: u64,
+    /// Its name; absent = it has not told it yet.
+    pub name: Option<Name>,
+    /// Where it listens.
+    pub endpoint: String,
+    /// The host with that address.
+    pub host: Option<Name>,
+    /// Leads now.
+    pub leader: bool,
+    /// Has a vote.
+    pub voter: bool,
+    /// It answered the coordinator that was asked.
+    pub reachable: bool,
+    /// Last entry of the log that it is known to have; absent = nobody leads.
+    pub matched: Option<u64>,
+    /// Entries that it is behind the leader.
+    pub lag: Option<u64>,
+    /// Its version; absent = it did not answer.
+    pub version: Option<String>,
+}
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostView {

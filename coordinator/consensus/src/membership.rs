@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
 use openraft::raft::ClientWriteResponse;
+use openraft::{ChangeMembers, Instant as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::consensus::Consensus;
@@ -23,6 +23,8 @@ pub struct Member {
     pub voter: bool,
     /// Last log index known to be on that node; only the leader knows.
     pub matched: Option<u64>,
+    /// How long ago it answered; only the leader knows, and only of others.
+    pub heard: Option<Duration>,
 }
 
 /// What one node knows about itself and the group.
@@ -170,12 +172,17 @@ impl Consensus {
             let replicated = metrics.replication.as_ref()?.get(id)?.as_ref()?;
             Some(replicated.index)
         };
+        let heard = |id: &NodeId| {
+            let at = (*metrics.heartbeat.as_ref()?.get(id)?)?;
+            Some(at.elapsed())
+        };
         let members = membership
             .nodes()
             .map(|(id, address)| Member {
                 node: address.node(*id),
                 voter: voters.contains(id),
                 matched: matched(id),
+                heard: heard(id),
             })
             .collect();
         let leadership = *self.leadership.borrow();

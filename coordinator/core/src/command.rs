@@ -212,6 +212,18 @@ pub enum What {
         /// Why.
         why: String,
     },
+    /// A coordinator's name: Raft knows it by number and address only.
+    NameCoordinator {
+        /// Its number.
+        node: u64,
+        /// Its name.
+        name: Name,
+    },
+    /// A coordinator is out of the group for good: its keys do not count any more.
+    RemoveCoordinator {
+        /// Its number.
+        node: u64,
+    },
     /// Removes a service: the one way in which a service goes.
     RemoveService {
         /// The service.

@@ -61,6 +61,13 @@ pub fn of_host(state: &State, host: &HostId) -> Option<Vec<String>> {
     keys_of(state, |role, id| role == "agent" && id == host.as_str())
 }
 
+/// The same for a coordinator.
+#[must_use]
+pub fn of_coordinator(state: &State, node: u64) -> Option<Vec<String>> {
+    let node = node.to_string();
+    keys_of(state, |role, id| role == "coordinator" && id == node)
+}
+
 /// Revocation counts for the key: one certificate of each is enough.
 fn keys_of(state: &State, is_theirs: impl Fn(&str, &str) -> bool) -> Option<Vec<String>> {
     let theirs = |row: &Certificate| holder(row).is_some_and(|(role, id)| is_theirs(role, id));

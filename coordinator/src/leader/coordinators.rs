@@ -49,6 +49,7 @@ mod tests {
             node: Node { id: at as u64 + 1, endpoint: String::new(), key: String::new() },
             voter: *voter,
             matched: *matched,
+            heard: None,
         };
         Status {
             node: 1,

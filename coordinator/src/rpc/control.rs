@@ -1,6 +1,7 @@
 //! What operators ask and tell. Reads are linearizable on every coordinator; changes are forwarded to the leader.
 
 mod changes;
+mod coordinators;
 mod streams;
 
 use std::pin::Pin;
@@ -287,6 +288,18 @@ impl Control for Controls {
     async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::Revoked>, Status> {
         let (actor, caller) = (actor(&request)?, access::identity(&request)?.clone());
         self.take_back(actor, &caller, request.into_inner()).await
+    }
+
+    async fn coordinators(&self, _: Request<pb::CoordinatorsRequest>) -> Result<Response<pb::View>, Status> {
+        self.list_coordinators().await
+    }
+
+    async fn remove_coordinator(
+        &self,
+        request: Request<pb::RemoveCoordinatorRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.take_out(actor, request.into_inner()).await
     }
 
     async fn issue_operator(

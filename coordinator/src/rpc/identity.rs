@@ -24,6 +24,9 @@ use crate::proposer::Proposer;
 use crate::replica::Replica;
 use crate::{group, status};
 
+/// What this program says that it is.
+pub const PROGRAM: &str = concat!("muster-coordinator ", env!("CARGO_PKG_VERSION"));
+
 /// Most labels of a host.
 const LABELS_MAX: usize = 64;
 /// Longest wait for a change of the group.
@@ -41,6 +44,8 @@ pub struct Identities {
     pub authority: Authority,
     /// Those who were refused.
     pub audit: Arc<dyn Audit>,
+    /// Random text of this process.
+    pub run: String,
 }
 
 #[tonic::async_trait]
@@ -53,9 +58,10 @@ impl IdentityService for Identities {
         Ok(Response::new(pb::HelloReply {
             protocol,
             features: Vec::new(),
-            program: format!("muster-coordinator {}", env!("CARGO_PKG_VERSION")),
+            program: PROGRAM.to_owned(),
             platform_id: platform.map(|p| p.id.clone()).unwrap_or_default(),
             platform_name: platform.map(|p| p.name.to_string()).unwrap_or_default(),
+            run: self.run.clone(),
         }))
     }
 
@@ -247,9 +253,11 @@ impl Identities {
         let used_at = self.use_token(token, TokenRole::Coordinator, &key).await?;
         let node = known.map_or(used_at, |known| known.node);
         let id = name_of("id", &node.to_string())?;
-        let who = Identity { platform: platform.clone(), role: Role::Coordinator, id, name };
+        let who = Identity { platform: platform.clone(), role: Role::Coordinator, id, name: name.clone() };
         let issued = self.authority.issue(&join.csr_pem, &who, &who.to_string()).await;
         let issued = issued.map_err(|error| refused_request(&error))?;
+        let naming = Command::internal(What::NameCoordinator { node, name });
+        self.proposer.propose(&naming).await.map_err(|error| status::change(&error))?;
         let member = Node { id: node, endpoint: endpoint.clone(), key: key.clone() };
         let added = self.consensus.add_learner(member, GROUP).await;
         added.map_err(|error| {

@@ -57,31 +57,28 @@ impl Cluster {
     pub async fn three_with_life(life: Option<u64>) -> Self {
         let mut cluster = Self::formed(new_root(), life).await;
         for name in ["second", "third"] {
-            let mut node = Node::new(cluster.root.path(), name, life);
-            let (own, asked) =
-                (node.address.to_string(), cluster.nodes.last().map(|n| n.address.to_string()));
-            let asked = asked.expect("there is a first one");
-            // The third one knows the second only, which does not lead and says who does.
-            let token = cluster.token("coordinator").await;
-            let joined = node
-                .once(&[
-                    "join",
-                    "--coordinator",
-                    &asked,
-                    "--token",
-                    &token,
-                    "--advertise",
-                    &own,
-                    "--name",
-                    name,
-                ])
-                .await;
-            assert!(joined.ok, "{joined:?}");
-            node.start();
-            cluster.nodes.push(node);
+            cluster.join(name).await;
         }
         cluster.voters(3).await;
         cluster
+    }
+
+    /// Lets another coordinator join and starts it; its place among the nodes.
+    ///
+    /// # Panics
+    /// It cannot join.
+    pub async fn join(&mut self, name: &str) -> usize {
+        let mut node = Node::new(self.root.path(), name, self.nodes[0].life);
+        // The one before does not lead in general and says who does.
+        let running = self.nodes.iter().rev().find(|node| node.pid().is_some()).expect("one runs");
+        let (own, asked) = (node.address.to_string(), running.address.to_string());
+        let token = self.token("coordinator").await;
+        let words = ["join", "--coordinator", &asked, "--token", &token, "--advertise", &own, "--name", name];
+        let joined = node.once(&words).await;
+        assert!(joined.ok, "{joined:?}");
+        node.start();
+        self.nodes.push(node);
+        self.nodes.len() - 1
     }
 
     async fn formed(root: TempDir, life: Option<u64>) -> Self {
@@ -126,15 +123,25 @@ impl Cluster {
         until("the platform's status", async || self.fresh_operator(node).await.status().await).await
     }
 
-    /// A join token from the first coordinator.
+    /// A join token from the first coordinator that runs.
     pub async fn token(&self, role: &str) -> String {
-        until("a token", async || self.fresh_operator(0).await.token(role, 0).await).await
+        until("a token", async || self.fresh_operator(self.running()).await.token(role, 0).await).await
+    }
+
+    /// The first coordinator that runs.
+    fn running(&self) -> usize {
+        self.nodes.iter().position(|node| node.pid().is_some()).unwrap_or_default()
     }
 
     /// Waits until this many coordinators vote and one leads.
     pub async fn voters(&self, count: usize) {
         until("all vote", async || {
-            let view = self.fresh_operator(0).await.status().await.map_err(|status| status.to_string())?;
+            let view = self
+                .fresh_operator(self.running())
+                .await
+                .status()
+                .await
+                .map_err(|status| status.to_string())?;
             let voters = view.coordinators.iter().filter(|one| one.voter).count();
             let led = view.coordinators.iter().any(|one| one.leader);
             if voters == count && led { Ok(()) } else { Err(format!("{:?}", view.coordinators)) }

@@ -131,6 +131,16 @@ impl Node {
         ended.expect("it ends when asked to").expect("our own child can be waited for")
     }
 
+    /// Waits until it has ended by itself; its exit code.
+    ///
+    /// # Panics
+    /// It does not run, or does not end.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("it runs");
+        let ended = tokio::time::timeout(ONCE, process.wait()).await;
+        ended.expect("it ends by itself").expect("our own child can be waited for").code()
+    }
+
     /// What it wrote so far, in all its runs.
     #[must_use]
     pub fn said(&self) -> String {
@@ -159,7 +169,7 @@ pub(crate) fn move_clock(command: &mut Command, by: Option<&str>) {
 }
 
 /// Waits for a program's end.
-pub(crate) async fn finish(mut command: Command) -> Ended {
+pub async fn finish(mut command: Command) -> Ended {
     let output = tokio::time::timeout(ONCE, command.output()).await;
     let output = output.expect("the program ends by itself").expect("the program can be started");
     Ended {

@@ -4,6 +4,7 @@
 //! here may ask a kind, the scheduler or a reconciler.
 
 mod acts;
+mod coordinator;
 mod host;
 mod observe;
 mod operation;
@@ -98,6 +99,8 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
             security::record_certificate(state, serial, subject, key_digest, *expires, meta)?;
         }
         What::RevokeCertificate { serial, why } => security::revoke(state, serial, why, meta)?,
+        What::NameCoordinator { node, name } => coordinator::name(state, *node, name),
+        What::RemoveCoordinator { node } => coordinator::remove(state, *node, meta)?,
         What::RemoveService { service, destroy } => {
             let id = operation::remove_service(state, service, *destroy, actor, meta)?;
             return Ok(Reply { operation: Some(id), ..done });

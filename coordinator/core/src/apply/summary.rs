@@ -32,6 +32,8 @@ pub fn of(what: &What) -> String {
         What::UseToken { role, user, .. } => format!("use a join token for a {role:?}, key {user}"),
         What::RecordCertificate { serial, subject, .. } => format!("certificate {serial} for {subject}"),
         What::RevokeCertificate { serial, why } => format!("revoke certificate {serial}: {why}"),
+        What::NameCoordinator { node, name } => format!("coordinator {node} is called {name}"),
+        What::RemoveCoordinator { node } => format!("remove coordinator {node}"),
         What::RemoveService { service, destroy } => {
             format!(
                 "remove service {service}, {}",

@@ -98,6 +98,9 @@ pub struct State {
     pub tokens: BTreeMap<String, TokenRow>,
     /// Issued certificates by serial, until they have expired.
     pub certificates: BTreeMap<String, Certificate>,
+    /// Names of the coordinators by their number; who is one, Raft knows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coordinators: BTreeMap<u64, Name>,
     /// What each client was last told, so that a repeated call has no second effect.
     pub clients: BTreeMap<String, ClientRow>,
     /// Who did what.

@@ -4,6 +4,7 @@ mod access;
 mod adoption;
 mod certificates;
 mod clock;
+mod coordinators;
 mod disk;
 mod lifecycle;
 mod operators;
