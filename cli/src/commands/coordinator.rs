@@ -7,7 +7,7 @@ use muster_proto::control::{CoordinatorsRequest, RemoveCoordinatorRequest};
 use crate::app::App;
 use crate::args::CoordinatorCommand;
 use crate::ask::{Care, confirm};
-use crate::client::{Client, PATIENCE, decode};
+use crate::client::{Client, PATIENCE, decode, is_passing};
 use crate::exit::{Exit, Failure};
 use crate::output::{Table, Tone, clean};
 
@@ -40,8 +40,8 @@ async fn list(app: &App) -> Result<Exit> {
     if !group.agreed {
         let majority = voters.len() / 2 + 1;
         app.console.note(format!(
-            "no majority answers ({majority} of {} are needed): this is what the asked coordinator knew last, log {}. If \
-             the others never come back: `muster-coordinator recover`, docs/tasks/coordinators.md",
+            "no majority answers ({majority} of {} are needed): this is what the asked coordinator knew last, log {}: \
+             docs/tasks/coordinators.md",
             voters.len(),
             group.last_log
         ))?;
@@ -91,15 +91,18 @@ async fn remove(app: &App, wanted: &str) -> Result<Exit> {
         &format!("Remove coordinator {wanted} for good? {state}"),
         "pass --yes to go on without being asked",
     )?;
-    if !group.agreed {
-        let message = "no majority of the coordinators answers: nothing can be changed";
-        return Err(Failure::new(Exit::Refused, message)
-            .hint("start the others; if they never come back: `muster-coordinator recover`")
-            .into());
-    }
     let request = RemoveCoordinatorRequest { caller: client.caller(), coordinator: wanted.to_owned() };
-    let changed =
-        client.call(PATIENCE, async |mut control| control.remove_coordinator(request.clone()).await).await?;
+    let asked =
+        client.call(PATIENCE, async |mut control| control.remove_coordinator(request.clone()).await).await;
+    let changed = match asked {
+        Err(status) if !group.agreed && is_passing(&status) => {
+            let message = "no majority of the coordinators answers: nothing can be changed";
+            return Err(Failure::new(Exit::Refused, message)
+                .hint("start the others: docs/tasks/coordinators.md")
+                .into());
+        }
+        asked => asked?,
+    };
     if app.console.is_json() {
         app.console.json(&serde_json::json!({ "index": changed.index }))?;
         return Ok(Exit::Ok);

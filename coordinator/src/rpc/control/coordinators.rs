@@ -16,7 +16,7 @@ use crate::standing::{Answered, hello};
 use crate::{group, status};
 
 /// Longest wait for the word of a majority, before the view is one coordinator's own.
-const AGREED: Duration = Duration::from_millis(1_500);
+const AGREED: Duration = Duration::from_secs(3);
 /// Longest wait for a change of the group, and for another leader.
 const CHANGE: Duration = Duration::from_secs(6);
 
@@ -35,6 +35,11 @@ impl Controls {
             asked.spawn(async move { (node.id, hello(&node.endpoint, &node.key, &tls).await) });
         }
         let answers: std::collections::BTreeMap<u64, Answered> = asked.join_all().await.into_iter().collect();
+        if answers.values().any(|answer| matches!(answer, Answered::Revoked)) {
+            return Err(Status::unavailable(
+                "this coordinator was removed and is about to stop: ask another one",
+            ));
+        }
         let state = self.parts.replica.state();
         let rows = group.members.iter().map(|member| detail(&state, &group, agreed, member, &answers));
         let found = GroupView { agreed, last_log: group.last_log, coordinators: rows.collect() };
