@@ -165,9 +165,9 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            std::fs::copy(entry.path(), target).map(drop).unwrap_or_default();
+            copy(&entry.path(), &target);
+        } else if entry.path().is_file() {
+            std::fs::copy(entry.path(), target).expect("a copy");
         }
     }
     let mode = std::fs::metadata(from).expect("a directory").permissions();
