@@ -120,18 +120,19 @@ impl Host {
             StepKind::Create { .. } => self.note_volumes(step.member),
             StepKind::Start => self.ledger.started.insert(step.member),
             StepKind::Stop { .. } => {
-                let checking = self.member(step.member).is_some_and(stop_is_guarded);
+                let untouched = self.member(step.member).is_some_and(stop_is_guarded);
                 let memory = self.memory.entry(step.member).or_default();
                 memory.stopped_by_plan();
-                memory.checking = checking;
+                memory.untouched = untouched;
                 false
             }
-            StepKind::Remove
-            | StepKind::Attach { .. }
-            | StepKind::Reload { .. }
-            | StepKind::Release { .. }
-            | StepKind::Quarantine
-            | StepKind::Wait { .. } => false,
+            StepKind::Attach { .. } | StepKind::Reload { .. } => {
+                self.memory.entry(step.member).or_default().untouched = true;
+                false
+            }
+            StepKind::Remove | StepKind::Release { .. } | StepKind::Quarantine | StepKind::Wait { .. } => {
+                false
+            }
         }
     }
 
@@ -139,7 +140,7 @@ impl Host {
     pub fn finish(&mut self, now: Timestamp, step: &Step, outcome: Outcome) -> bool {
         self.busy.remove(&step.member);
         let memory = self.memory.entry(step.member).or_default();
-        memory.checking = false;
+        memory.untouched = false;
         match (&step.kind, outcome) {
             (StepKind::Stop { .. }, Outcome::Guarded(guard)) => memory.stop_refused(now, guard),
             (StepKind::Stop { .. }, Outcome::Done) => memory.refused = None,

@@ -34,8 +34,8 @@ pub struct Memory {
     pub problem: Option<Refusal>,
     /// The guard that did not let it be stopped, and when it is asked again.
     pub refused: Option<(String, Timestamp)>,
-    /// Its guard is being asked; nothing was done to it so far.
-    pub checking: bool,
+    /// What is under way leaves it running: its guard is being asked, its files are read anew, it gets a network.
+    pub untouched: bool,
     /// Actions that a changed file asked for and that were not carried out yet.
     pub reloads: BTreeSet<String>,
     /// What it does, as far as we know.

@@ -77,8 +77,8 @@ fn state(
     facts: &Facts<'_>,
     steps: &[Step],
 ) -> ContainerState {
-    let checking = facts.memory.get(&member).is_some_and(|memory| memory.checking);
-    if !answering || (facts.busy.contains(&member) && !checking) {
+    let untouched = facts.memory.get(&member).is_some_and(|memory| memory.untouched);
+    if !answering || (facts.busy.contains(&member) && !untouched) {
         return ContainerState::Unknown;
     }
     if let Some(SeenState::Running { since }) = container.map(|c| &c.state) {

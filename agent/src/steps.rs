@@ -115,7 +115,7 @@ async fn guard_that_fails(shared: &Shared, step: &Step) -> Option<String> {
     match ask::check(shared.runtime.as_ref(), &shared.target(step.member), guard).await {
         Ok(()) => {
             // From here on it is being stopped.
-            shared.state().host.memory.entry(step.member).or_default().checking = false;
+            shared.state().host.memory.entry(step.member).or_default().untouched = false;
             shared.changed.notify_one();
             None
         }

@@ -281,7 +281,9 @@ async fn take(shared: &Arc<Shared>, step: &Step) {
         let mut state = shared.state();
         state.turns += 1;
         let turn = state.turns;
-        state.acted.insert(step.member, turn);
+        if !matches!(step.kind, StepKind::Attach { .. } | StepKind::Reload { .. }) {
+            state.acted.insert(step.member, turn);
+        }
         state.host.finish(shared.clock.now(), step, outcome.clone())
     };
     if persist && let Err(error) = shared.persist().await {

@@ -411,6 +411,23 @@ async fn nothing_is_said_of_a_member_before_a_look_that_began_after_its_last_ste
     assert!(matches!(world.state(), ContainerState::Running { .. }));
 }
 
+/// Found on a loaded machine: a replica more changed the certificate of all members, and while each read it anew the
+/// service was told to be down and another master was about to be chosen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_reads_its_files_anew_runs_all_the_while() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let step = |kind| Step { member: M, container: Some(world.only().0), kind };
+    let reload = step(StepKind::Reload { actions: ["tls".to_owned()].into() });
+    world.shared.state().host.begin(&reload);
+    assert!(matches!(world.state(), ContainerState::Running { .. }), "{:?}", world.state());
+    take(&world.shared, &reload).await;
+    assert!(matches!(world.state(), ContainerState::Running { .. }), "no look is needed to know");
+    world.shared.state().host.begin(&step(StepKind::Stop { why: "a test" }));
+    assert_eq!(world.state(), ContainerState::Unknown);
+}
+
 /// Found on a loaded machine: the list was asked for before the start and read after it, the member was taken for
 /// crashed, released while it ran, and its peers were refused.
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         let role = row.parent.as_ref()?.role.clone();
         Some((role, service_facts(state, child, now)?))
     });
+    let owner = service.parent.as_ref().map(|parent| state.members_of(&parent.owner)).unwrap_or_default();
     Some(ServiceFacts {
         name,
         spec: &service.spec,
@@ -40,6 +41,7 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         slots: layout.slots,
         members: members.values().map(|(id, member)| member_facts(state, *id, member, now)).collect(),
         children: children.collect(),
+        owner_members: owner.values().map(|(id, member)| member_facts(state, *id, member, now)).collect(),
         formed: service.formed,
         records: &service.records,
         secrets: &state.secrets,

@@ -43,6 +43,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::redis_replicated::SCENARIOS, prepare: s::redis_replicated::prepare },
     Table { scenarios: s::tls_direct::CLUSTER, prepare: s::tls_direct::prepare_cluster },
     Table { scenarios: s::mariadb::SCENARIOS, prepare: s::mariadb::prepare },
+    Table { scenarios: s::mariadb_two::SCENARIOS, prepare: s::mariadb_two::prepare },
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
     Table { scenarios: s::together::SCENARIOS, prepare: s::together::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },

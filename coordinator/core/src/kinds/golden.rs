@@ -131,6 +131,19 @@ pub fn owner_of(json: &str) -> Scene {
     Scene { children: BTreeMap::from([(name("proxy"), proxies())]), ..postgres_ha(json) }
 }
 
+/// The same with two members that hold data and an arbitrator.
+pub fn arbitrated(json: &str) -> Scene {
+    let mut scene = owner_of(json);
+    scene.peers.truncate(2);
+    scene.children.insert(name("arbitrator"), vec![peer(1, 9, 51)]);
+    scene
+}
+
+/// The arbitrator of [`arbitrated`].
+pub fn arbitrator_of(json: &str) -> Scene {
+    child(arbitrated(json), "arbitrator")
+}
+
 /// The child of [`owner_of`] in this role.
 pub fn child_of(json: &str, role: &str) -> Scene {
     child(owner_of(json), role)
@@ -293,6 +306,7 @@ pub fn facts<'a>(service: &'a Name, spec: &'a ServiceSpec, members: Vec<MemberFa
         hosts_up: members.len(),
         members,
         children: BTreeMap::new(),
+        owner_members: Vec::new(),
         formed: true,
         records: &NO_RECORDS,
         secrets: &NO_SECRETS,

@@ -54,12 +54,13 @@ use rotate::Rotation;
 use tls::Tls;
 
 /// Every kind, by name.
-pub static ALL: [&dyn Kind; 12] = [
+pub static ALL: [&dyn Kind; 13] = [
     &app::App,
     &etcd::Etcd,
     &exporter::Exporter,
     &haproxy::Haproxy,
     &mariadb::Mariadb,
+    &mariadb::arbitrator::Arbitrator,
     &mariadb::router::MAXSCALE,
     &mariadb::router::PROXYSQL,
     &nats::Nats,
@@ -147,8 +148,8 @@ pub struct Layout {
     pub limits: Limits,
     /// Two members may never share a host.
     pub one_per_host: bool,
-    /// A host with a member of this other service is preferred less (the owner's members and its etcd, ...).
-    pub apart_from: Vec<Name>,
+    /// Never on a host with a member of one of these other services: their votes would be lost together.
+    pub never_with: Vec<Name>,
     /// Ports published on the host's own address.
     pub host_ports: Vec<HostPort>,
     /// Has data: stays on its host, is replaced late, never refilled on suspicion.
@@ -332,6 +333,8 @@ pub struct ServiceFacts<'a> {
     pub members: Vec<MemberFacts>,
     /// Child services by role.
     pub children: BTreeMap<Name, Self>,
+    /// Placed members of the service that brought this one along; empty without one.
+    pub owner_members: Vec<MemberFacts>,
     /// The cluster was formed once: a recorded one-shot, never undone.
     pub formed: bool,
     /// Facts that its kind recorded for good.

@@ -12,7 +12,8 @@ use crate::state::Host;
 type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), Unfit>;
 
 /// All of them, the cheapest and plainest first.
-pub const ALL: &[Filter] = &[up, open, adopted, allowed, one_per_host, apart, zones, memory, cpu, ports];
+pub const ALL: &[Filter] =
+    &[up, open, adopted, allowed, one_per_host, apart, never_with, zones, memory, cpu, ports];
 
 /// Memory that stays with the system, the agent and the Docker Engine.
 const MEMORY_RESERVED: u64 = 256 << 20;
@@ -67,6 +68,13 @@ fn apart(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), Unfit> {
     let here = request.siblings.iter().filter(|m| m.host == *id);
     let clash = here.map(|m| m.slot.index).find(|other| !request.layout.may_share(request.slot, *other));
     clash.map_or(Ok(()), |other| pass_if(false, || format!("already with {}/{other}", request.service)))
+}
+
+fn never_with(request: &Request<'_>, id: &HostId, _: &Host) -> Result<(), Unfit> {
+    let never = &request.layout.never_with;
+    // One that is being retired may still run.
+    let clash = request.state.members.values().find(|m| m.host == *id && never.contains(&m.slot.service));
+    clash.map_or(Ok(()), |other| pass_if(false, || format!("already with {}", other.slot)))
 }
 
 fn zones(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {

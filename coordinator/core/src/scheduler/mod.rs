@@ -87,8 +87,6 @@ struct Score {
     leaving: usize,
     /// Members of the same service in its zone.
     same_zone: usize,
-    /// Members of services that it should stay apart from.
-    apart: usize,
     /// Members of any service.
     members: usize,
     /// Name, then identity.
@@ -160,7 +158,6 @@ fn fit(request: &Request<'_>, id: &HostId, host: &Host) -> Result<Choice, Unfit>
 }
 
 fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
-    let apart = |m: &&Member| request.layout.apart_from.contains(&m.slot.service);
     let leaving = |m: &&Member| m.is_of(request.service) && m.slot.index == request.slot;
     let on_host = || request.state.members.values().filter(|m| m.host == *id);
     let zone_of = |m: &Member| request.state.hosts.get(&m.host).map(|h| h.zone.as_str());
@@ -174,7 +171,6 @@ fn score(request: &Request<'_>, id: &HostId, host: &Host) -> Score {
         wanted_by_others: empty.filter(fits).count(),
         leaving: on_host().filter(leaving).count(),
         same_zone: request.siblings.iter().filter(|m| zone_of(m) == Some(host.zone.as_str())).count(),
-        apart: on_host().filter(apart).count(),
         members: on_host().count(),
         name: host.name.clone(),
         host: id.clone(),

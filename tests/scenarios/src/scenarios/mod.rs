@@ -8,6 +8,7 @@ pub mod grow;
 pub mod hosts;
 pub mod identity;
 pub mod mariadb;
+pub mod mariadb_two;
 pub mod members;
 pub mod metrics;
 pub mod nats;

@@ -127,7 +127,9 @@ pub const SCENARIOS: &[Scenario] = &[
 /// A platform with the service on it.
 pub fn prepare(platform: &Platform) -> Result<()> {
     let name = name(platform);
-    if platform.status().is_ok_and(|status| status.services.iter().any(|s| s.name.as_str() != name)) {
+    let ours =
+        |s: &ServiceView| s.name.as_str() == name || s.owner.as_ref().is_some_and(|o| o.as_str() == name);
+    if platform.status().is_ok_and(|status| !status.services.iter().all(ours)) {
         platform.testbed.down(false, false)?;
     }
     platform.up()?;
@@ -172,6 +174,7 @@ fn finish(platform: &Platform, writer: Writer) -> Result<Value> {
     Ok(json!({
         "acked": summary["acked"],
         "acked_lost": summary["acked_lost_count"],
+        "denied_at_first": summary["denied_at_first"],
         "failed": summary["unknown"],
         "failed_percent": (number("unknown") * 10_000.0 / number("sent").max(1.0)).round() / 100.0,
         "gap_count": summary["gap_count"],

@@ -52,7 +52,7 @@ impl Kind for App {
             networks: settings.networks,
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: !host_ports.is_empty(),
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports,
             has_data,
             exclusive: has_data,

@@ -75,7 +75,7 @@ impl Kind for Etcd {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
             // A lost one is taken off the cluster's list before another one is put on it: it may still run, alone.

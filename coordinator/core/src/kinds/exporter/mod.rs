@@ -111,7 +111,7 @@ impl Kind for Exporter {
             apart: Vec::new(),
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: false,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: false,
             exclusive: false,

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use muster_model::ids::{HostId, MemberId};
 use muster_model::view::{Health, HealthWord};
 
+use super::arbitrator;
 use super::observe::{DONOR, JOINING, LEADER};
+use super::settings::Settings;
 use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
 
 /// The member that clients write to, as far as is known.
@@ -16,6 +18,17 @@ pub fn leader<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a MemberFacts> {
 
 fn proxy<'a>(service: &'a ServiceFacts<'_>) -> Option<&'a ServiceFacts<'a>> {
     service.children.get(&parts::known_name("proxy"))
+}
+
+/// The third vote of a cluster of two.
+fn arbitrators<'a>(service: &'a ServiceFacts<'_>) -> impl Iterator<Item = &'a MemberFacts> + Clone {
+    let child = service.children.get(&parts::known_name(arbitrator::ROLE));
+    child.into_iter().flat_map(|child| &child.members)
+}
+
+/// All votes of a whole cluster.
+fn votes(service: &ServiceFacts<'_>) -> usize {
+    Settings::of(service.spec).arbitrators() as usize + service.slots as usize
 }
 
 /// The histories that members in step belong to: one, or something is badly wrong.
@@ -56,6 +69,10 @@ pub fn health(service: &ServiceFacts<'_>) -> Health {
     let slots = service.slots as usize;
     let missing = service.members.iter().filter(|member| !parts::is_ready(member));
     let mut reasons: Vec<String> = missing.map(|member| parts::why_not_ready(service, member)).collect();
+    let silent = arbitrators(service).find(|member| !parts::is_ready(member));
+    if let Some((child, member)) = service.children.get(&parts::known_name(arbitrator::ROLE)).zip(silent) {
+        reasons.push(parts::why_not_ready(child, member));
+    }
     if service.members.len() < slots {
         reasons.push(format!("{} of {slots} members are placed", service.members.len()));
     }
@@ -63,9 +80,9 @@ pub fn health(service: &ServiceFacts<'_>) -> Health {
         reasons.insert(0, "the database is being made".to_owned());
         return parts::health(HealthWord::Down, reasons);
     }
-    let seen = service.members.iter().filter(|member| member.seen.is_some()).count();
+    let seen = service.members.iter().chain(arbitrators(service)).filter(|m| m.seen.is_some()).count();
     let word = match leader(service) {
-        _ if seen < parts::majority(slots) => HealthWord::Unknown,
+        _ if seen < parts::majority(votes(service)) => HealthWord::Unknown,
         None => {
             reasons.insert(0, "no member takes writes".to_owned());
             HealthWord::Down
@@ -82,16 +99,16 @@ pub fn health(service: &ServiceFacts<'_>) -> Health {
 fn serving(service: &ServiceFacts<'_>, reasons: &mut Vec<String>) -> HealthWord {
     let slots = service.slots as usize;
     let ready = service.members.iter().filter(|member| parts::is_ready(member)).count();
-    let mut word = if ready < slots { HealthWord::Degraded } else { HealthWord::Healthy };
+    let voting = ready + arbitrators(service).filter(|member| parts::is_ready(member)).count();
+    let votes = votes(service);
+    let mut word = if voting < votes { HealthWord::Degraded } else { HealthWord::Healthy };
     let mut at_least = |worse: HealthWord, reason: String| {
         word = word.max(worse);
         reasons.push(reason);
     };
-    if slots > 1 && ready <= parts::majority(slots) && ready < slots {
-        at_least(
-            HealthWord::Critical,
-            format!("{ready} of {slots} members are in step: one more loss stops writes"),
-        );
+    if slots > 1 && voting <= parts::majority(votes) && voting < votes {
+        let what = if votes > slots { "votes are there" } else { "members are in step" };
+        at_least(HealthWord::Critical, format!("{voting} of {votes} {what}: one more loss stops writes"));
     }
     let histories = histories(service);
     if histories.len() > 1 {
@@ -134,6 +151,9 @@ pub fn may_stop(service: &ServiceFacts<'_>, member: MemberId) -> Result<(), Wait
     let fits = |m: &&MemberFacts| m.seen.as_ref().is_some_and(|seen| seen.caught_up);
     if let Some(behind) = others().find(|m| !fits(m)) {
         return Err(Wait(format!("{}/{} has writes waiting", service.name, behind.slot)));
+    }
+    if votes(service) > service.slots as usize && !arbitrators(service).any(parts::is_ready) {
+        return Err(Wait(format!("{} has no third vote: its arbitrator is not there", service.name)));
     }
     let apart = |m: &&MemberFacts| m.seen.as_ref().is_some_and(|seen| seen.detail.contains("sees "));
     match others().find(apart) {
@@ -181,14 +201,15 @@ pub fn next_update(service: &ServiceFacts<'_>) -> UpdateStep {
 
 pub fn survivability(service: &ServiceFacts<'_>) -> Survivability {
     let mut result = Survivability::default();
-    let need = parts::majority(service.slots as usize);
+    let votes = votes(service);
+    let need = parts::majority(votes);
     let mut stop = |host: &HostId, why: String| {
         result.stops_writes.entry(host.clone()).or_insert_with(|| why.clone());
         result.stops_reads.entry(host.clone()).or_insert(why);
     };
-    for (host, left) in parts::left_without_host(service.members.iter()) {
+    for (host, left) in parts::left_without_host(service.members.iter().chain(arbitrators(service))) {
         if left < need {
-            stop(&host, format!("{} loses its majority: {left} of {} left", service.name, service.slots));
+            stop(&host, format!("{} loses its majority: {left} of {votes} left", service.name));
         }
     }
     if let Some(proxy) = proxy(service) {

@@ -1,5 +1,6 @@
 //! MariaDB with Galera: the trait's answers, each given by a file of its own. Decides nothing itself.
 
+pub mod arbitrator;
 mod cold_start;
 mod decide;
 mod metrics;
@@ -71,7 +72,7 @@ impl Kind for Mariadb {
         problems
     }
 
-    fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
+    fn children(&self, name: &Name, spec: &ServiceSpec) -> Vec<Child> {
         let settings = Settings::of(spec);
         let proxies = || {
             let mut proxy = front::child(spec, &settings.network, PROXIES, &settings.proxy_image);
@@ -79,7 +80,8 @@ impl Kind for Mariadb {
             proxy
         };
         let proxies = (settings.mode == Mode::Ha).then(proxies);
-        proxies.into_iter().chain(metrics::child(spec, &settings)).collect()
+        let arbitrator = arbitrator::child(name, spec, &settings);
+        proxies.into_iter().chain(arbitrator).chain(metrics::child(spec, &settings)).collect()
     }
 
     fn may_become(&self, name: &Name, present: &ServiceSpec, written: &ServiceSpec) -> Result<(), Problem> {
@@ -102,8 +104,9 @@ impl Kind for Mariadb {
         Some(describe(|fields| drop(Settings::from_fields(fields, None))))
     }
 
-    fn layout(&self, _name: &Name, spec: &ServiceSpec) -> Layout {
+    fn layout(&self, name: &Name, spec: &ServiceSpec) -> Layout {
         let settings = Settings::of(spec);
+        let arbitrated = settings.arbitrators() > 0;
         Layout {
             slots: settings.members,
             numbers: Vec::new(),
@@ -111,7 +114,7 @@ impl Kind for Mariadb {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,
-            apart_from: Vec::new(),
+            never_with: arbitrated.then(|| arbitrator::name_of(name)).into_iter().collect(),
             host_ports: Vec::new(),
             has_data: true,
             // A majority decides who writes: a lost member may be replaced while the old one is only silent. A single
@@ -281,8 +284,14 @@ impl Kind for Mariadb {
     }
 
     fn remarks(&self, name: &Name, spec: &ServiceSpec) -> Vec<String> {
-        let remark = Settings::of(spec).router.remark();
-        remark.map(|remark| format!("{name}: {remark}")).into_iter().collect()
+        let settings = Settings::of(spec);
+        let votes = (settings.arbitrators() > 0).then(|| {
+            "two members have the data, an arbitrator on a third host only votes: a lost host keeps writes; a member that needs \
+             a whole copy is given it by the one that takes the writes"
+                .to_owned()
+        });
+        let remarks = settings.router.remark().into_iter().chain(votes);
+        remarks.map(|remark| format!("{name}: {remark}")).collect()
     }
 
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {

@@ -81,8 +81,9 @@ fn detail(said: &Value, settings: &Settings, synced: bool, has_history: bool) ->
     if settings.mode == Mode::Single || !synced {
         return detail;
     }
-    if let Some(size) = said["size"].as_u64().filter(|size| *size < u64::from(settings.members)) {
-        detail.push(format!("sees {size} of {} members", settings.members));
+    if let Some(size) = said["size"].as_u64().filter(|size| *size < u64::from(settings.votes())) {
+        let what = if settings.arbitrators() > 0 { "votes" } else { "members" };
+        detail.push(format!("sees {size} of {} {what}", settings.votes()));
     }
     if said["queue"].as_u64().is_some_and(|queue| queue > QUEUE_MAX) {
         detail.push("behind".to_owned());

@@ -24,7 +24,7 @@ const CLUSTER: &str = include_str!("cluster.cnf");
 pub const PROGRAM: &str = "muster-mariadb";
 /// Whole copies, replication, and what a member missed.
 const COPY_PORT: u16 = 4444;
-const REPLICATION_PORT: u16 = 4567;
+pub const REPLICATION_PORT: u16 = 4567;
 const MISSED_PORT: u16 = 4568;
 /// User and group of the image.
 const USER: UserIds = UserIds { uid: 3306, gid: 3306 };
@@ -183,18 +183,25 @@ fn config(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String 
         .replace("@CLUSTER@", cluster.trim_end())
 }
 
-fn cluster(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {
-    // After this long without a word, a member is put out of the view; writes stand still until then.
-    let timeouts = match context.platform.detection {
+/// Name of the cluster. The platform's id is part of it: two clusters that meet by mistake refuse each other.
+pub fn group(platform_id: &str, service: &Name) -> String {
+    format!("{platform_id}-{service}")
+}
+
+/// After this long without a word, a member is put out of the view; writes stand still until then.
+pub const fn timeouts(detection: Detection) -> &'static str {
+    match detection {
         Detection::Lan => "evs.suspect_timeout=PT3S;evs.inactive_timeout=PT10S",
         Detection::Vps => "evs.suspect_timeout=PT5S;evs.inactive_timeout=PT15S",
         Detection::Wan => "evs.suspect_timeout=PT10S;evs.inactive_timeout=PT30S",
-    };
+    }
+}
+
+fn cluster(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String {
     CLUSTER
-        // The platform's id is part of it: two clusters that meet by mistake refuse each other.
-        .replace("@CLUSTER_NAME@", &format!("{}-{}", context.platform_id, context.service))
+        .replace("@CLUSTER_NAME@", &group(context.platform_id, context.service))
         .replace("@NAME@", me)
         .replace("@ADDRESS@", &parts::address(context.me, &settings.network).to_string())
         .replace("@GCACHE@", &(settings.gcache / parts::MIB).to_string())
-        .replace("@TIMEOUTS@", timeouts)
+        .replace("@TIMEOUTS@", timeouts(context.platform.detection))
 }

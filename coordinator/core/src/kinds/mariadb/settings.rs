@@ -24,6 +24,9 @@ const GCACHE_MIN: u64 = 32 * parts::MIB;
 const GCACHE_DEFAULT: u64 = 128 * parts::MIB;
 const GCACHE_MAX: u64 = 64 << 30;
 
+/// So few members that a third vote is needed to tell a lost one from a lost majority.
+const WITH_ARBITRATOR: u32 = 2;
+
 /// Names that belong to the server or the platform.
 const RESERVED: Reserved = Reserved {
     users: &["mysql", "root", "mariadb_sys"],
@@ -112,6 +115,16 @@ impl Settings {
         Self::read(spec, None).0
     }
 
+    /// Votes that hold no data.
+    pub const fn arbitrators(&self) -> u32 {
+        matches!(self.mode, Mode::Ha) as u32 * (self.members == WITH_ARBITRATOR) as u32
+    }
+
+    /// Votes of a whole cluster.
+    pub const fn votes(&self) -> u32 {
+        self.members + self.arbitrators()
+    }
+
     /// Reads and judges.
     pub fn read(spec: &ServiceSpec, platform: Option<&PlatformSpec>) -> (Self, Vec<Problem>) {
         let mut fields = Fields::new(&spec.settings);
@@ -123,11 +136,12 @@ impl Settings {
     pub fn from_fields(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Self {
         let mode: Mode = fields.get("mode", "write `ha` or `single`").unwrap_or_default();
         let members = match mode {
-            Mode::Ha => fields.number("members", 3, 7).unwrap_or(3) as u32,
+            Mode::Ha => fields.number("members", 2, 7).unwrap_or(3) as u32,
             Mode::Single => fields.number("members", 1, 1).unwrap_or(1) as u32,
         };
-        if members % 2 == 0 {
-            fields.problem("members", "an even number of members cannot be halved safely", "write 3, 5 or 7");
+        if members % 2 == 0 && members != WITH_ARBITRATOR {
+            let help = "write 3, 5 or 7, or 2 (an arbitrator on a third host has the third vote)";
+            fields.problem("members", "an even number of members cannot be halved safely", help);
         }
         let network = parts::network(fields, "dbnet", platform);
         let image = parts::image(fields, "image", IMAGE);

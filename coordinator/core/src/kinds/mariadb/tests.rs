@@ -10,9 +10,11 @@ use muster_model::time::Timestamp;
 use muster_model::view::HealthWord;
 use serde_json::{Value, json};
 
+use super::arbitrator::Arbitrator;
 use super::{HISTORY, HOLDERS, Mariadb};
 use crate::kinds::golden::{
-    child_of, compare, facts, member, name, owner_of, peer, problems, refused, running, spec,
+    arbitrated, arbitrator_of, child_of, compare, facts, member, name, owner_of, peer, problems, refused,
+    running, spec,
 };
 use crate::kinds::tls::Tls;
 use crate::kinds::{Kind, MemberFacts, OPERATORS_WORD, Procedure, ProcedureStep, ServiceFacts, UpdateStep};
@@ -40,6 +42,9 @@ fn members_are_rendered_as_the_golden_files_say() {
         compare(&format!("mariadb/{router}"), &child_of(&written, "proxy").render(0));
         compare(&format!("mariadb/behind-{router}"), &owner_of(&written).render(0));
     }
+    const TWO: &str = r#"{"kind":"mariadb","members":2}"#;
+    compare("mariadb/arbitrated", &arbitrated(TWO).render(0));
+    compare("mariadb/arbitrator", &arbitrator_of(TWO).render(0));
     compare("mariadb/proxy", &child_of(HA, "proxy").render(0));
     let mut single = owner_of(r#"{"kind":"mariadb","mode":"single"}"#);
     single.peers.truncate(1);
@@ -114,7 +119,7 @@ fn wrong_settings_are_refused_with_path_and_remedy() {
     let with = |field: &str| format!(r#"{{"kind":"mariadb",{field}}}"#);
     for (field, path) in [
         (r#""mode":"cluster""#, "mode"),
-        (r#""members":2"#, "members"),
+        (r#""members":1"#, "members"),
         (r#""members":4"#, "members"),
         (r#""mode":"single","members":3"#, "members"),
         (r#""network":"nowhere""#, "network"),
@@ -314,6 +319,70 @@ fn losses_are_computed_from_where_members_are() {
     let mut less = cluster(&service, &spec, ["leader", "replica", "replica"]);
     less.members[2].host_up = false;
     assert_eq!(Mariadb.survivability(&less).stops_writes.len(), 2);
+}
+
+/// Two members with data and the arbitrator, each there or not.
+fn judge_two(there: [bool; 3], read: impl FnOnce(&ServiceFacts<'_>)) {
+    let (service, spec) = (name("orders"), spec(r#"{"kind":"mariadb","members":2}"#));
+    let children = Mariadb.children(&service, &spec);
+    let child = children.iter().find(|child| child.role.as_str() == "arbitrator").unwrap();
+    let named = name("orders-arbitrator");
+    let mut all = cluster(&service, &spec, ["leader", "replica", ""]);
+    let mut third = all.members.remove(2);
+    third.seen.as_mut().unwrap().ready = true;
+    third.slot = 1;
+    let mut arbitrator = facts(&named, &child.spec, vec![third]);
+    for (member, _) in
+        all.members.iter_mut().chain(&mut arbitrator.members).zip(there).filter(|(_, there)| !there)
+    {
+        member.seen = None;
+        member.host_up = false;
+    }
+    all.slots = 2;
+    arbitrator.owner_members.clone_from(&all.members);
+    all.children.insert(name("arbitrator"), arbitrator);
+    read(&all);
+}
+
+#[test]
+fn two_members_and_an_arbitrator_lose_any_one_host_and_no_second() {
+    let arbitrator =
+        |facts: &ServiceFacts<'_>| Arbitrator.may_stop(&facts.children[&name("arbitrator")], MemberId(3));
+    judge_two([true; 3], |all| {
+        assert_eq!(Mariadb.health(all).word, HealthWord::Healthy);
+        assert!(Mariadb.survivability(all).stops_writes.is_empty(), "{:?}", Mariadb.survivability(all));
+        assert!(Mariadb.may_stop(all, MemberId(1)).is_ok() && arbitrator(all).is_ok());
+    });
+    judge_two([true, false, true], |lost| {
+        let health = Mariadb.health(lost);
+        assert_eq!(health.word, HealthWord::Critical, "{health:?}");
+        assert!(health.reasons.iter().any(|why| why.contains("2 of 3 votes")), "{health:?}");
+        assert_eq!(Mariadb.survivability(lost).stops_writes.len(), 2, "each of the two that are left");
+        assert!(Mariadb.may_stop(lost, MemberId(1)).is_err() && arbitrator(lost).is_err());
+    });
+    judge_two([true, true, false], |lost| {
+        let health = Mariadb.health(lost);
+        assert_eq!(health.word, HealthWord::Critical, "{health:?}");
+        assert!(health.reasons.iter().any(|why| why.contains("orders-arbitrator/1")), "{health:?}");
+        assert!(Mariadb.may_stop(lost, MemberId(1)).is_err(), "the other one alone is no majority");
+    });
+    judge_two([true, false, false], |alone| assert_eq!(Mariadb.health(alone).word, HealthWord::Unknown));
+}
+
+#[test]
+fn an_arbitrator_never_shares_a_host_with_a_member_and_comes_only_with_two() {
+    let service = name("orders");
+    let children = |json: &str| {
+        let all = Mariadb.children(&service, &spec(json));
+        all.into_iter().find(|child| child.role.as_str() == "arbitrator")
+    };
+    assert_eq!(children(HA), None);
+    assert_eq!(children(r#"{"kind":"mariadb","mode":"single"}"#), None);
+    let two = spec(r#"{"kind":"mariadb","members":2}"#);
+    let child = children(r#"{"kind":"mariadb","members":2}"#).unwrap();
+    assert_eq!(Mariadb.layout(&service, &two).never_with, [name("orders-arbitrator")]);
+    assert_eq!(Arbitrator.layout(&name("orders-arbitrator"), &child.spec).never_with, [service.clone()]);
+    assert!(Mariadb.remarks(&service, &two).iter().any(|line| line.contains("only votes")));
 }
 
 fn stand(started: bool) -> impl Fn(&mut MemberFacts) {

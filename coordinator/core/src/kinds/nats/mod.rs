@@ -48,7 +48,7 @@ impl Kind for Nats {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
             // A server is one vote of every stream that it holds; the others count it until it is taken off by hand.

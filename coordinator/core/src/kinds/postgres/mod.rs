@@ -114,7 +114,7 @@ impl Kind for Postgres {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
             // Patroni's lock decides who writes, and a replacement has a name of its own: a lost replica may be

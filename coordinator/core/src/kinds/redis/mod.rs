@@ -128,7 +128,7 @@ impl Kind for Redis {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: settings.mode == Mode::Replicated,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
             // The cluster's own votes decide who writes, or the recorded term, and a replacement is another node: a lost

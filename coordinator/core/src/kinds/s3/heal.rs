@@ -24,8 +24,8 @@ const SETTLES: Millis = Millis::seconds(20);
 const RETRY_AFTER: Millis = Millis::seconds(30);
 /// Starts before an operator is asked.
 const STARTS_MAX: usize = 3;
-/// Of one look at a heal that runs.
-const FOLLOW_MS: u64 = 300_000;
+/// Of one look at a heal that runs. Its host may be lost meanwhile, and what needs the heal waits for as long as that answer.
+const FOLLOW_MS: u64 = 30_000;
 /// Of a start.
 const START_MS: u64 = 20_000;
 

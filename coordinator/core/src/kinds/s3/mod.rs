@@ -104,7 +104,7 @@ impl Kind for S3 {
             networks: vec![settings.network],
             limits: parts::limits(spec, &render::LIMITS),
             one_per_host: true,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             has_data: true,
             // A silent member that was replaced reaches no quorum: the others know its slot by another address, and

@@ -107,7 +107,7 @@ impl Kind for Writer {
             networks: vec![Settings::of(spec).network],
             limits: parts::limits(spec, &LIMITS),
             one_per_host: false,
-            apart_from: Vec::new(),
+            never_with: Vec::new(),
             host_ports: Vec::new(),
             // Its ledger is worth nothing on another host, and there must be one at a time.
             has_data: true,
