@@ -14,6 +14,9 @@ use crate::platform::{Platform, exec};
 /// Longest time until it writes steadily.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// Longest time until what was acknowledged is compared: what is denied is asked for again.
+const VERIFIED: Duration = Duration::from_secs(180);
+
 /// Where the hosts have the CA's certificate, for the connection strings of [`connections`].
 pub const CA: &str = "/var/lib/muster/scenario-ca.pem";
 
@@ -105,7 +108,7 @@ impl Writer {
     pub fn finish(mut self) -> Result<Value> {
         self.end()?;
         let words = ["/usr/local/lib/muster/muster-writer", "verify", "--config", &self.config];
-        let out = self.host.exec_within(&words, Duration::from_secs(60))?;
+        let out = self.host.exec_within(&words, VERIFIED)?;
         ensure!(out.success(), "verify: {}{}", out.stdout, out.stderr);
         serde_json::from_str(&out.stdout).with_context(|| format!("verify said {}", out.stdout))
     }

@@ -20,6 +20,7 @@ pub mod redis_replicated;
 pub mod repair;
 pub mod rotate;
 pub mod s3;
+pub mod s3_dark;
 pub mod s3_heal;
 pub mod tls;
 pub mod tls_direct;

@@ -90,6 +90,7 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: kill_host,
     },
+    super::s3_dark::COMPARED,
     Scenario {
         name: "s3-replace",
         what: "a lost member is replaced with an empty drive and healed, no other is started again",
