@@ -229,6 +229,7 @@ impl World {
             slots: 6,
             members,
             children: BTreeMap::new(),
+            owner_members: Vec::new(),
             formed: self.formed,
             records: &self.records,
             secrets: &NO_SECRETS,
