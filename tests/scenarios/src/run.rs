@@ -65,6 +65,8 @@ const TURNS: &[&[&str]] = &[
         "s3-full-stop",
         "s3-heal",
         "nats",
+        "redis-kill-all",
+        "mariadb-two-kill-host",
     ],
 ];
 
