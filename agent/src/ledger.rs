@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_model::ids::{Generation, HostId, MemberId, Name, Slot, TaskId};
 use muster_model::observed::{TaskAnswer, TaskOutcome};
-use muster_model::plan::{HostPlan, hash_of};
+use muster_model::plan::{HostPlan, MemberPlan, hash_of};
 use muster_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub struct Ledger {
     /// The plan acted on.
     #[serde(skip)]
     pub plan: Option<HostPlan>,
+    /// Hash of that plan as it came, if members that it does not name were added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<String>,
     /// Members that were started at least once.
     #[serde(default)]
     pub started: BTreeSet<MemberId>,
@@ -104,7 +107,7 @@ impl Ledger {
     /// members of the platform that it belonged to before.
     pub fn accept(
         &mut self,
-        offered: HostPlan,
+        mut offered: HostPlan,
         host: &HostId,
         platform: &str,
     ) -> Result<Accepted, PlanRefused> {
@@ -124,7 +127,8 @@ impl Ledger {
                 return Err(PlanRefused::Older { offered: offered.generation, present });
             }
             if offered.generation == present.generation {
-                let same = hash_of(&offered) == hash_of(present);
+                let known = self.offered.clone().unwrap_or_else(|| hash_of(present));
+                let same = hash_of(&offered) == known;
                 return if same {
                     Ok(Accepted::Same)
                 } else {
@@ -135,6 +139,13 @@ impl Ledger {
         // An answer is kept as long as a plan asks for it: the coordinator drops a task once it has the answer.
         let asked: BTreeSet<TaskId> = offered.tasks.iter().map(|task| task.id).collect();
         self.tasks.retain(|id, record| asked.contains(id) || *record == TaskRecord::Started);
+        self.offered = None;
+        if let Some(present) =
+            self.plan.as_ref().filter(|plan| offered.additive_only && plan.platform == platform)
+        {
+            self.offered = Some(hash_of(&offered));
+            add_missing(&mut offered, present);
+        }
         self.plan = Some(offered);
         Ok(Accepted::Newer)
     }
@@ -196,12 +207,38 @@ impl Ledger {
     }
 }
 
+/// A plan that may only add leaves out what a recovered control plane does not know: those members, their networks and
+/// their port rules stay as they were.
+fn add_missing(offered: &mut HostPlan, present: &HostPlan) {
+    let missing = |m: &&MemberPlan| offered.members.iter().all(|known| known.member != m.member);
+    let members: Vec<MemberPlan> = present.members.iter().filter(missing).cloned().collect();
+    offered.members.extend(members);
+    let (network, before) = (&mut offered.network, &present.network);
+    for rule in before.rules.iter().filter(|rule| !network.rules.contains(rule)).cloned().collect::<Vec<_>>()
+    {
+        network.rules.push(rule);
+    }
+    for old in &before.networks {
+        match network.networks.iter_mut().find(|new| new.name == old.name) {
+            None => network.networks.push(old.clone()),
+            Some(new) => {
+                new.blocks.extend(
+                    old.blocks.iter().filter(|net| !new.blocks.contains(net)).copied().collect::<Vec<_>>(),
+                );
+                let known = |net: &&ipnet::Ipv4Net| !new.remote.contains(net) && !new.blocks.contains(net);
+                let remote: Vec<_> = old.remote.iter().filter(known).copied().collect();
+                new.remote.extend(remote);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures;
     use muster_model::network::HostNetwork;
-    use muster_model::plan::{MemberPlan, Task, TaskKind};
+    use muster_model::plan::{Task, TaskKind};
 
     fn host() -> HostId {
         HostId::new("0123456789abcdef").unwrap()
@@ -239,6 +276,32 @@ mod tests {
         assert!(matches!(ledger.accept(plan(1, 6), &stranger, "p"), Err(PlanRefused::OtherHost(_))));
         assert_eq!(ledger.generation().counter, 5);
         assert_eq!(ledger.accept(plan(2, 1), &host(), "p"), Ok(Accepted::Newer));
+    }
+
+    #[test]
+    fn a_plan_that_may_only_add_leaves_what_it_does_not_name() {
+        let of = |incarnation, counter, additive_only, members: Vec<MemberPlan>| HostPlan {
+            additive_only,
+            members,
+            ..plan(incarnation, counter)
+        };
+        let mut ledger = Ledger::default();
+        let both = vec![fixtures::member(1), fixtures::member(2)];
+        ledger.accept(of(1, 9, false, both), &host(), "p").unwrap();
+        let recovered = of(2, 3, true, vec![fixtures::member(1)]);
+        assert_eq!(ledger.accept(recovered.clone(), &host(), "p"), Ok(Accepted::Newer));
+        let has = |ledger: &Ledger| -> Vec<u64> {
+            ledger.plan.iter().flat_map(|plan| plan.members.iter().map(|m| m.member.0)).collect()
+        };
+        assert_eq!(has(&ledger), [1, 2]);
+        // The same again is the same, other content under its number is not; also after a restart of the agent.
+        assert_eq!(ledger.accept(recovered.clone(), &host(), "p"), Ok(Accepted::Same));
+        let other = HostPlan { members: vec![], ..recovered };
+        assert!(matches!(ledger.accept(other, &host(), "p"), Err(PlanRefused::OtherContent(_))));
+        ledger.accept(of(2, 4, true, vec![]), &host(), "p").unwrap();
+        assert_eq!(has(&ledger).len(), 2);
+        ledger.accept(of(2, 5, false, vec![fixtures::member(1)]), &host(), "p").unwrap();
+        assert_eq!(has(&ledger), [1]);
     }
 
     #[test]

@@ -262,11 +262,20 @@ impl Shared {
             let condition = Condition { code: "foreign-plan".to_owned(), text: error.to_string() };
             self.say("plan", vec![condition]);
         })?;
+        // A plan that may only add leaves members alone that it does not name: they need what they had.
+        let mut secrets = secrets;
+        if plan.additive_only {
+            for (name, value) in self.state().secrets.iter() {
+                secrets.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
         // A secret may be new under an unchanged plan: its text names the secret, not its value.
         tokio::task::block_in_place(|| {
             self.secret_store.store(&secrets)?;
-            if accepted == Accepted::Newer {
-                self.store.save_plan(&plan)?;
+            if let Some(taken) = trial.plan.as_ref().filter(|_| accepted == Accepted::Newer) {
+                // First, since it says how the plan came.
+                self.store.save_ledger(&trial)?;
+                self.store.save_plan(taken)?;
             }
             Ok::<_, UpdateError>(())
         })?;

@@ -1,5 +1,6 @@
 //! The command line's grammar. Decides nothing.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -39,6 +40,7 @@ Operate
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon, drain, revoke, remove
   coordinator  Coordinators: list, remove
+  snapshot     The control plane's state as a file
   operator     Who may do what: list, add, revoke
   token        Let a host or coordinator join
 
@@ -202,6 +204,9 @@ log: keep secrets out of arguments.")]
     /// Hosts: list, show, cordon, uncordon, drain, revoke, remove
     #[command(subcommand)]
     Host(HostCommand),
+    /// The control plane's state as a file
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Coordinators: list, remove
     #[command(subcommand)]
     Coordinator(CoordinatorCommand),
@@ -564,10 +569,29 @@ pub enum HostCommand {
         /// Its name or id
         host: Name,
     },
+    /// After a recovery: give up what was found on it and is not in the spec
+    ///
+    /// What was found is stopped, its data is put aside on the host. `muster status` names it.
+    Settle {
+        /// Its name or id
+        host: Name,
+    },
     /// Place members on it again
     Uncordon {
         /// Its name or id
         host: Name,
+    },
+}
+
+/// `snapshot ...`
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Write everything that the coordinators agreed on into a file, for `muster-coordinator restore`
+    ///
+    /// The passwords in it are sealed with a key that is not in it: `seal.key` in a coordinator's directory.
+    Save {
+        /// The file; must not exist
+        file: PathBuf,
     },
 }
 

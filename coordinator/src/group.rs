@@ -1,5 +1,6 @@
 //! The coordinators as Raft knows them: who leads and where, for hints and views.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_consensus::{Consensus, Member, Status};
@@ -46,15 +47,22 @@ pub fn views(consensus: &Consensus) -> Vec<CoordinatorView> {
 }
 
 /// Why a coordinator cannot be taken out; absent = it can. Only the leader knows enough to be asked.
+///
+/// `greeted` answered this very moment. That they were heard of lately is not enough: a change of the membership counts
+/// from its beginning, so one that died a second ago could never be outvoted again.
 #[must_use]
-pub fn removal_refusal(status: &Status, node: u64) -> Option<String> {
+pub fn removal_refusal(status: &Status, node: u64, greeted: &BTreeSet<u64>) -> Option<String> {
+    let answers = |member: &Member| {
+        let here = member.node.id == status.node || greeted.contains(&member.node.id);
+        here && reachable(status, member) == Some(true)
+    };
     let rest: Vec<&Member> = status.members.iter().filter(|m| m.voter && m.node.id != node).collect();
     if rest.is_empty() {
         return Some("it is the last one with a vote: let another coordinator join first".to_owned());
     }
-    let answering = rest.iter().filter(|member| reachable(status, member) == Some(true)).count();
+    let answering = rest.iter().filter(|member| answers(member)).count();
     let majority = rest.len() / 2 + 1;
-    let silent = rest.iter().filter(|member| reachable(status, member) != Some(true));
+    let silent = rest.iter().filter(|member| !answers(member));
     let silent: Vec<&str> = silent.map(|member| member.node.endpoint.as_str()).collect();
     (answering < majority).then(|| {
         format!(
@@ -93,19 +101,23 @@ mod tests {
         }
     }
 
+    fn refusal(status: &Status, node: u64) -> Option<String> {
+        removal_refusal(status, node, &status.members.iter().map(|member| member.node.id).collect())
+    }
+
     #[test]
     fn a_removal_never_leaves_less_than_a_majority_that_answers() {
         let (up, dead, never) = ((true, Some(90)), (true, Some(60_000)), (true, None));
-        assert_eq!(removal_refusal(&status(&[up, up, dead]), 3), None);
-        let why = removal_refusal(&status(&[up, up, dead]), 2).unwrap();
+        assert_eq!(refusal(&status(&[up, up, dead]), 3), None);
+        let why = refusal(&status(&[up, up, dead]), 2).unwrap();
         assert!(why.contains("h3:1 must answer, or be removed first"), "{why}");
-        assert_eq!(removal_refusal(&status(&[up, up, up]), 2), None);
-        assert_eq!(removal_refusal(&status(&[up, up]), 2), None);
-        assert!(removal_refusal(&status(&[up]), 1).unwrap().contains("the last one"));
-        assert!(removal_refusal(&status(&[up, (false, Some(1))]), 1).unwrap().contains("the last one"));
-        assert_eq!(removal_refusal(&status(&[up, (false, None)]), 2), None);
-        assert_eq!(removal_refusal(&status(&[up, up, up, dead, never]), 5), None);
-        let why = removal_refusal(&status(&[up, up, up, dead, never]), 3).unwrap();
+        assert_eq!(refusal(&status(&[up, up, up]), 2), None);
+        assert_eq!(refusal(&status(&[up, up]), 2), None);
+        assert!(refusal(&status(&[up]), 1).unwrap().contains("the last one"));
+        assert!(refusal(&status(&[up, (false, Some(1))]), 1).unwrap().contains("the last one"));
+        assert_eq!(refusal(&status(&[up, (false, None)]), 2), None);
+        assert_eq!(refusal(&status(&[up, up, up, dead, never]), 5), None);
+        let why = refusal(&status(&[up, up, up, dead, never]), 3).unwrap();
         assert!(
             why.contains("of the 4 that would be left only 2 answer") && why.contains("takes 3"),
             "{why}"

@@ -53,6 +53,27 @@ pub struct NodeFile {
     pub known: Vec<Known>,
     /// It has had a log: an empty one is refused from then on.
     pub has_log: bool,
+    /// How often the control plane was recovered, plus one.
+    #[serde(default = "first")]
+    pub incarnation: u64,
+}
+
+const fn first() -> u64 {
+    1
+}
+
+impl NodeFile {
+    /// What the members of one group call it: those of an earlier incarnation do not reach the ones of a later one.
+    #[must_use]
+    pub fn group(&self) -> String {
+        group_name(&self.platform_id, self.incarnation)
+    }
+}
+
+/// As [`NodeFile::group`].
+#[must_use]
+pub fn group_name(platform_id: &str, incarnation: u64) -> String {
+    if incarnation <= 1 { platform_id.to_owned() } else { format!("{platform_id}.{incarnation}") }
 }
 
 /// The directory.

@@ -68,6 +68,7 @@ pub fn init(home: &Home, wish: &Init) -> Result<()> {
         timings: wish.timings.clone(),
         known: vec![known(1, wish.advertise, &key)],
         has_log: false,
+        incarnation: 1,
     };
     let operator = first_operator(&ca, wish, &key, now_ms)?;
     operator.store(&wish.context)?;
@@ -152,6 +153,7 @@ pub async fn join(home: &Home, wish: &Join) -> Result<()> {
             .map(|c| Known { node: c.node, endpoint: c.address.clone(), key_digest: c.key_digest.clone() })
             .collect(),
         has_log: false,
+        incarnation: reply.incarnation.max(1),
     };
     home.store(&node, &reply.certificate_pem, &reply.ca_pem, &SealKey::from_secret(Secret::new(seal)))
 }

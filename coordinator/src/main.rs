@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use muster_coordinator::home::Home;
-use muster_coordinator::{admin, init, run};
+use muster_coordinator::{admin, init, recovery, run, saved};
 use muster_model::ids::Name;
+use muster_model::spec::Span;
 use muster_runtime::identity::Role;
 use muster_runtime::telemetry;
 
@@ -74,9 +76,36 @@ enum Command {
         /// Address at which others reach it; refused if it is another than it joined with.
         #[arg(long, value_name = "IP:PORT")]
         advertise: Option<SocketAddr>,
+        /// How old the newest kept snapshot of the state may become.
+        #[arg(long, value_name = "SPAN", default_value = "6h", env = "MUSTER_SNAPSHOT_EVERY")]
+        snapshot_every: Span,
+        /// Snapshots that are kept in the state directory; 0 = none.
+        #[arg(long, value_name = "COUNT", default_value_t = 12, env = "MUSTER_SNAPSHOT_KEEP")]
+        snapshot_keep: usize,
         /// Form of the log lines.
         #[arg(long, default_value = "text", value_parser = ["text", "json"])]
         log_format: String,
+    },
+    /// After a majority of the coordinators was lost for good: go on with this one alone. It must not run.
+    Recover {
+        /// Directory of another survivor, or a copy of it; may be given several times. The one that knows most goes on.
+        #[arg(long, value_name = "DIRECTORY")]
+        others: Vec<PathBuf>,
+        /// No other survivor has a higher term, or the same term and a higher index.
+        #[arg(long)]
+        i_have_compared: bool,
+    },
+    /// Go on from a snapshot that `muster snapshot save` or the schedule made. The coordinator must not run.
+    Restore {
+        /// The snapshot.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Also if this coordinator's own log is newer: what was changed since the snapshot is forgotten.
+        #[arg(long)]
+        older: bool,
+        /// IP address and port at which other hosts reach this coordinator, if it is another than before.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: Option<SocketAddr>,
     },
     /// What root on a coordinator can always do.
     #[command(subcommand)]
@@ -131,6 +160,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn say(lines: &[String]) {
+    for line in lines {
+        println!("{line}");
+    }
+}
+
 async fn execute(arguments: Arguments) -> Result<()> {
     let home = Home::new(&arguments.state_dir);
     match arguments.command {
@@ -154,7 +189,21 @@ async fn execute(arguments: Arguments) -> Result<()> {
             println!("joined; next:\n  systemctl enable --now muster-coordinator");
             Ok(())
         }
-        Command::Run { listen, advertise, .. } => run::run(&home, listen, advertise).await,
+        Command::Run { listen, advertise, snapshot_every, snapshot_keep, .. } => {
+            let every = Duration::from_millis(snapshot_every.0.0);
+            let snapshots = saved::Schedule { every, keep: snapshot_keep };
+            run::run(&home, &run::Wish { listen, advertise, snapshots }).await
+        }
+        Command::Recover { others, i_have_compared } => {
+            let wish = recovery::Recover { others, compared: i_have_compared };
+            say(&recovery::recover(&home, &wish).await?);
+            Ok(())
+        }
+        Command::Restore { from, older, advertise } => {
+            let wish = recovery::Restore { from, older, advertise };
+            say(&recovery::restore(&home, &wish).await?);
+            Ok(())
+        }
         Command::Admin(Admin::Issue { name, role, out }) => {
             let role: Role = role.parse()?;
             admin::ask_issue(&home, &name, role, &out).await?;

@@ -33,7 +33,7 @@ use crate::rpc::control::Controls;
 use crate::rpc::identity::Identities;
 use crate::sessions::Sessions;
 use crate::standing::Lost;
-use crate::{admin, renew, standing, table};
+use crate::{admin, renew, saved, standing, table};
 
 /// How long the handover of leadership may take.
 const HANDOVER: Duration = Duration::from_secs(3);
@@ -65,17 +65,28 @@ pub struct Parts {
     pub tasks: TaskGroup,
 }
 
+/// What `run` is told.
+#[derive(Debug)]
+pub struct Wish {
+    /// Address to listen on; absent = all at the port that others use.
+    pub listen: Option<SocketAddr>,
+    /// Address at which others must know it; absent = not checked.
+    pub advertise: Option<SocketAddr>,
+    /// Snapshots that it keeps.
+    pub snapshots: saved::Schedule,
+}
+
 /// Runs until SIGTERM, or until something without which it must not go on has failed.
 ///
 /// # Errors
 /// It cannot start, or failed; [`Final`] if it would again.
-pub async fn run(home: &Home, listen: Option<SocketAddr>, advertise: Option<SocketAddr>) -> Result<()> {
+pub async fn run(home: &Home, wish: &Wish) -> Result<()> {
     let _lock = home.lock()?;
     let node = home.node()?;
     if let Some(why) = home.removed()? {
         return Err(Final(why).into());
     }
-    if let Some(other) = advertise.filter(|other| *other != node.advertise) {
+    if let Some(other) = wish.advertise.filter(|other| *other != node.advertise) {
         return Err(Final(format!(
             "this is coordinator {} at {}, which cannot become {other}: others know it by that address. Remove it and \
              join a new one with --advertise {other}: docs/tasks/coordinators.md",
@@ -89,7 +100,7 @@ pub async fn run(home: &Home, listen: Option<SocketAddr>, advertise: Option<Sock
     standing::refuse_double(home, &node, &tls).await.map_err(|error| Final(error.to_string()))?;
     let parts = start(home, &node, &tls, &clock).await?;
     let port = node.advertise.port();
-    let listen = listen.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+    let listen = wish.listen.unwrap_or_else(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
     serve(&parts, listen).await?;
     tracing::info!(%listen, node = node.node, platform = %node.platform, "serving");
     match home.bootstrap_ca()? {
@@ -100,6 +111,7 @@ pub async fn run(home: &Home, listen: Option<SocketAddr>, advertise: Option<Sock
     lead(&parts);
     admin::start(home, &parts)?;
     renew::start(home, &node, &parts);
+    saved::start(home, &parts, wish.snapshots);
     wait_for_end(home, &node, &parts).await
 }
 
@@ -112,7 +124,7 @@ async fn start(home: &Home, node: &NodeFile, tls: &Arc<Tls>, clock: &SharedClock
     let disk = OsDisk::open(&home.path("log")).context("opening the log")?;
     let config = Config {
         node_id: node.node,
-        platform: node.platform_id.clone(),
+        platform: node.group(),
         disk: Arc::new(disk),
         timings: timings(&node.timings)?,
         snapshots: SnapshotPolicy::default(),

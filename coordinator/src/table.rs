@@ -39,6 +39,8 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/WhatIf", READERS),
     ("/muster.control.v1.Control/Coordinators", READERS),
     ("/muster.control.v1.Control/RemoveCoordinator", ADMINS),
+    ("/muster.control.v1.Control/SaveSnapshot", ADMINS),
+    ("/muster.control.v1.Control/SettleHost", ADMINS),
     ("/muster.control.v1.Control/Audit", ADMINS),
     ("/muster.raft.v1.Raft/Hello", COORDINATORS),
     ("/muster.raft.v1.Raft/Append", COORDINATORS),

@@ -70,7 +70,7 @@ fn expected(method: &str) -> Vec<Role> {
         (
             "muster.control.v1.Control",
             "Apply" | "RemoveService" | "RemoveHost" | "CreateToken" | "IssueOperator" | "Operators"
-            | "Revoke" | "RemoveCoordinator" | "Audit",
+            | "Revoke" | "RemoveCoordinator" | "SaveSnapshot" | "SettleHost" | "Audit",
         ) => {
             vec![Admin]
         }

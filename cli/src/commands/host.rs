@@ -6,7 +6,7 @@ use anyhow::Result;
 use muster_model::ids::Name;
 use muster_model::spec::Span;
 use muster_model::view::{HostView, Liveness, MemberView, PlatformView, Scheduling};
-use muster_proto::control::{RemoveHostRequest, RevokeRequest, SetSchedulingRequest};
+use muster_proto::control::{RemoveHostRequest, RevokeRequest, SetSchedulingRequest, SettleHostRequest};
 
 use crate::app::App;
 use crate::args::HostCommand;
@@ -37,6 +37,7 @@ pub async fn run(app: &App, command: HostCommand) -> Result<Exit> {
             operator::revoke(app, &host, &question, request).await
         }
         HostCommand::Remove { host } => remove(app, &host).await,
+        HostCommand::Settle { host } => settle(app, &host).await,
         HostCommand::Uncordon { host } => schedule(app, &host, Scheduling::Open).await,
     }
 }
@@ -178,6 +179,25 @@ async fn remove(app: &App, name: &Name) -> Result<Exit> {
     if let Some(left) = status.coordinators.iter().find(|one| on_it(&one.endpoint)) {
         app.console
             .note(format!("its coordinator {} still counts: it votes while it runs", left.endpoint))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// After a recovery: what was found there and is not in the spec goes.
+async fn settle(app: &App, name: &Name) -> Result<Exit> {
+    let client = app.client()?;
+    let question = format!(
+        "Settle {name}? What was found there and is not in the spec is stopped, and its data put aside on the host."
+    );
+    let care = Care::Destructive(name.as_str());
+    confirm(&app.console, app.globals.yes, care, &question, "pass --yes to go on without being asked")?;
+    let request = SettleHostRequest { caller: client.caller(), host: name.to_string() };
+    let changed =
+        client.call(PATIENCE, async |mut control| control.settle_host(request.clone()).await).await?;
+    if app.console.is_json() {
+        app.console.json(&serde_json::json!({ "index": changed.index }))?;
+    } else {
+        app.console.say(format!("{name} is settled: its plans are whole again"))?;
     }
     Ok(Exit::Ok)
 }

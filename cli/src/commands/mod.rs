@@ -18,6 +18,7 @@ mod operator;
 mod plan;
 mod secret;
 mod service;
+mod snapshot;
 mod status;
 mod token;
 
@@ -41,6 +42,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
+        Command::Snapshot(command) => snapshot::run(app, command).await,
         Command::Coordinator(command) => coordinator::run(app, command).await,
         Command::Operator(command) => operator::run(app, command).await,
         Command::Plan { file } => plan::run(app, &file).await,

@@ -380,6 +380,16 @@ impl Control for Fake {
         Ok(Response::new(View { json: json.into() }))
     }
 
+    type SaveSnapshotStream = tokio_stream::Empty<Result<SnapshotData, Status>>;
+
+    async fn save_snapshot(&self, _: Request<SaveSnapshotRequest>) -> Answer<Self::SaveSnapshotStream> {
+        Err(Status::unimplemented("no test saves one"))
+    }
+
+    async fn settle_host(&self, _: Request<SettleHostRequest>) -> Answer<Changed> {
+        Err(Status::unimplemented("no test settles one"))
+    }
+
     async fn coordinators(&self, _: Request<CoordinatorsRequest>) -> Answer<View> {
         Err(Status::unimplemented("no test asks for them"))
     }

@@ -16,6 +16,7 @@ pub mod rpc;
 pub mod seal;
 pub mod secret;
 pub mod server;
+pub mod snapshot_file;
 pub mod state_dir;
 pub mod tasks;
 pub mod telemetry;

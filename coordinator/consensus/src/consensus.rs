@@ -289,7 +289,7 @@ fn open(config: &Config, sizes: Sizes) -> Result<(log::Memory, log::Writer, Arc<
         None => {
             log::wipe_unfinished(&**disk)?;
             let identity = Identity::new(&config.platform, config.node_id, random()?);
-            log::create(&**disk, identity.log_id().unwrap_or_default(), sizes)?;
+            log::create(&**disk, identity.log_id().unwrap_or_default(), sizes, &log::Memory::default())?;
             identity.store(&**disk)?;
             identity
         }
@@ -303,7 +303,7 @@ fn open(config: &Config, sizes: Sizes) -> Result<(log::Memory, log::Writer, Arc<
     Ok((memory, writer, Arc::new(snapshots)))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], StartError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Io(std::io::Error::other(error)))?;
     Ok(bytes)

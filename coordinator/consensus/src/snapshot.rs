@@ -71,6 +71,11 @@ impl Snapshots {
         Ok(Self { disk, unfinished: AtomicU64::new(0) })
     }
 
+    /// Of a node that does not run; nothing is removed.
+    pub fn reading(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, unfinished: AtomicU64::new(0) }
+    }
+
     /// The newest snapshot, checked; a damaged one is an error, not skipped.
     pub fn newest(&self) -> Result<Option<SnapshotFile>, StartError> {
         let Some(name) = self.finished()?.pop() else { return Ok(None) };

@@ -100,6 +100,13 @@ pub enum What {
         /// What it complains about.
         conditions: Vec<Condition>,
     },
+    /// What was found on a host after a recovery and is not in the spec.
+    HostInventory {
+        /// The host.
+        host: HostId,
+        /// Members with their slots; absent = nothing that is not wanted, or an operator gives it up.
+        found: Option<Vec<String>>,
+    },
     /// Whether a host takes members.
     SetScheduling {
         /// The host.

@@ -28,6 +28,7 @@ pub mod observe;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;
+pub mod recovery;
 mod refusals;
 mod rules;
 pub mod scheduler;

@@ -17,7 +17,23 @@ pub fn from_report(state: &State, id: &HostId, report: &Report) -> Vec<Command> 
     let mut commands = Vec::new();
     commands.extend(facts(id, host, report));
     commands.extend(observation(state, id, report));
+    commands.extend(inventory(state, id, host, report));
     commands
+}
+
+/// After a recovery: what is there by the word of an agent that acts on a plan of this incarnation.
+fn inventory(state: &State, id: &HostId, host: &Host, report: &Report) -> Option<Command> {
+    let known = host.inventory.as_ref()?;
+    let incarnation = state.platform.as_ref()?.incarnation;
+    if report.generation.incarnation != incarnation || !report.engine.answering {
+        return None;
+    }
+    let ours = |status: &&MemberStatus| state.members.get(&status.member).is_some_and(|m| m.host == *id);
+    let strays = report.members.iter().filter(|status| !ours(status));
+    let found: Vec<String> = strays.map(|s| format!("{} (member {})", s.slot, s.member)).collect();
+    let found = (!found.is_empty()).then_some(found);
+    (found.as_ref() != Some(known))
+        .then(|| Command::internal(What::HostInventory { host: id.clone(), found }))
 }
 
 fn facts(id: &HostId, host: &Host, report: &Report) -> Option<Command> {
@@ -98,8 +114,12 @@ fn gone(state: &State, id: &HostId, report: &Report) -> Vec<MemberId> {
         return Vec::new();
     }
     let left = |member: MemberId| report.members.iter().any(|status| status.member == member);
+    // Plans of another incarnation were counted by another control plane.
+    let incarnation = state.platform.as_ref().map_or(0, |platform| platform.incarnation);
     let dropped = state.members_on(id).filter(|(member, row)| match row.phase {
-        Phase::Retiring { dropped_at: Some(at), .. } => report.generation.counter >= at && !left(*member),
+        Phase::Retiring { dropped_at: Some(counter), .. } => {
+            report.generation >= Generation { incarnation, counter } && !left(*member)
+        }
         Phase::Retiring { dropped_at: None, .. } | Phase::Active => false,
     });
     dropped.map(|(member, _)| member).collect()

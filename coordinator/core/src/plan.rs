@@ -30,7 +30,7 @@ pub fn published(state: &State, host: &HostId) -> Option<HostPlan> {
         platform: outline.platform.to_owned(),
         host: host.clone(),
         generation: Generation { incarnation, counter: row.plan_counter },
-        additive_only: false,
+        additive_only: outline.additive_only,
         members: members.collect(),
         network: outline.network,
         discard: outline.discard,
@@ -52,6 +52,8 @@ type Line<'a> = (MemberId, &'a Slot, Revision, String, &'a [Attachment], bool, u
 #[derive(Serialize)]
 struct Outline<'a> {
     platform: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    additive_only: bool,
     network: HostNetwork,
     members: Vec<Line<'a>>,
     discard: Vec<MemberId>,
@@ -64,7 +66,7 @@ struct Outline<'a> {
 
 fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
     let platform = state.platform.as_ref()?;
-    state.hosts.get(host)?;
+    let row = state.hosts.get(host)?;
     let active: Vec<(MemberId, &Member)> =
         state.members_on(host).filter(|(_, member)| member.phase == Phase::Active).collect();
     let services: BTreeSet<&Name> = active.iter().map(|(_, member)| &member.slot.service).collect();
@@ -86,6 +88,7 @@ fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
     };
     Some(Outline {
         platform: &platform.id,
+        additive_only: row.inventory.is_some(),
         network: HostNetwork {
             mesh: mesh(state, host),
             networks: networks(state, host),

@@ -226,6 +226,18 @@ fn notices(state: &State, local: &Local) -> Vec<String> {
     let mut notices = Vec::new();
     notices.extend(brake(state));
     for host in state.hosts.values() {
+        let Some(found) = &host.inventory else { continue };
+        notices.push(if found.is_empty() {
+            format!("host {}: after the recovery its inventory is awaited; nothing is stopped there until then", host.name)
+        } else {
+            format!(
+                "host {}: found there, not in the spec: {}; nothing is stopped or placed there: docs/tasks/coordinators.md",
+                host.name,
+                found.join(", ")
+            )
+        });
+    }
+    for host in state.hosts.values() {
         if !host.is_up() {
             let what = if host.boot.is_some() { "is down" } else { "has not connected yet" };
             notices.push(format!("host {} {what} for {}", host.name, local.now.since(host.since)));

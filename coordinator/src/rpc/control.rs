@@ -35,6 +35,7 @@ use crate::{group, status};
 const READ: Duration = Duration::from_secs(5);
 
 type Views = Pin<Box<dyn Stream<Item = Result<pb::View, Status>> + Send>>;
+type Snapshot = Pin<Box<dyn Stream<Item = Result<pb::SnapshotData, Status>> + Send>>;
 type Lines = Pin<Box<dyn Stream<Item = Result<pb::LogData, Status>> + Send>>;
 
 /// Serves operators.
@@ -121,6 +122,7 @@ impl Control for Controls {
     type EventsStream = Views;
     type LogsStream = Lines;
     type AuditStream = Views;
+    type SaveSnapshotStream = Snapshot;
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::View>, Status> {
         let only = request.into_inner().service;
@@ -300,6 +302,22 @@ impl Control for Controls {
     ) -> Result<Response<pb::Changed>, Status> {
         let actor = actor(&request)?;
         self.take_out(actor, request.into_inner()).await
+    }
+
+    async fn save_snapshot(
+        &self,
+        request: Request<pb::SaveSnapshotRequest>,
+    ) -> Result<Response<Snapshot>, Status> {
+        let actor = actor(&request)?;
+        self.snapshot(actor).await
+    }
+
+    async fn settle_host(
+        &self,
+        request: Request<pb::SettleHostRequest>,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let actor = actor(&request)?;
+        self.settle(actor, request.into_inner()).await
     }
 
     async fn issue_operator(

@@ -219,6 +219,7 @@ impl Identities {
             id: id.to_string(),
             coordinators: self.coordinators(),
             seal_key: bytes::Bytes::new(),
+            incarnation: 0,
         })
     }
 
@@ -271,6 +272,7 @@ impl Identities {
             id: node.to_string(),
             coordinators: self.coordinators(),
             seal_key: bytes::Bytes::copy_from_slice(self.authority.seal_key().expose()),
+            incarnation: self.replica.state().platform.as_ref().map_or(1, |p| p.incarnation),
         })
     }
 }

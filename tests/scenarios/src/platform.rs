@@ -120,7 +120,11 @@ impl Platform {
         wait("first coordinator", Duration::from_secs(30), || self.status()).map(drop)
     }
 
-    fn join_coordinator(&self, host: &Host) -> Result<()> {
+    /// Lets a host be a coordinator, from its token to the running unit.
+    ///
+    /// # Errors
+    /// It cannot join.
+    pub fn join_coordinator(&self, host: &Host) -> Result<()> {
         if !exists(host, "/var/lib/muster/coordinator/identity")? {
             let advertise = self.endpoint(host);
             let token = self.token("coordinator")?;
@@ -170,7 +174,11 @@ impl Platform {
         Ok(self.endpoint(self.hosts()?.first().context("no host")?))
     }
 
-    fn wait_for_voters(&self, count: usize) -> Result<()> {
+    /// Waits until this many coordinators vote.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn wait_for_voters(&self, count: usize) -> Result<()> {
         wait("coordinators that vote", Duration::from_secs(60), || {
             let status = self.status()?;
             let voters = status.coordinators.iter().filter(|c| c.voter).count();

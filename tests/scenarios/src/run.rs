@@ -38,6 +38,7 @@ pub struct Table {
 /// All tables, each on a platform of its own.
 pub const TABLES: &[Table] = &[
     Table { scenarios: POSTGRES, prepare: s::postgres::prepare },
+    Table { scenarios: s::control_plane::SCENARIOS, prepare: s::postgres::prepare },
     Table { scenarios: s::nats::SCENARIOS, prepare: s::nats::prepare },
     Table { scenarios: s::redis::SCENARIOS, prepare: s::redis::prepare },
     Table { scenarios: s::redis_replicated::SCENARIOS, prepare: s::redis_replicated::prepare },

@@ -19,6 +19,16 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// Without entries: everything up to `last` is in a snapshot.
+    pub fn behind(last: WireLogId, vote: WireVote) -> Self {
+        Self { vote: Some(vote), committed: Some(last), purged: Some(last), ..Self::default() }
+    }
+
+    /// Every entry, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     /// Index of the first entry, if any.
     pub fn first(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.index())

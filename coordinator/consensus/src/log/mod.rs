@@ -12,7 +12,7 @@ mod store;
 mod writer;
 
 pub(crate) use memory::Memory;
-pub(crate) use recover::{Sizes, create, open, wipe_unfinished};
+pub(crate) use recover::{Sizes, create, open, read, wipe_unfinished};
 pub(crate) use store::LogStore;
 pub(crate) use writer::Writer;
 

@@ -24,9 +24,13 @@ impl Default for Sizes {
     }
 }
 
-/// Makes the log of a new node: one segment without entries.
-pub(crate) fn create(disk: &dyn Disk, log: [u8; 16], sizes: Sizes) -> Result<(), StartError> {
-    let memory = Memory::default();
+/// Makes the log of a new node: one segment without entries, behind what `memory` says.
+pub(crate) fn create(
+    disk: &dyn Disk,
+    log: [u8; 16],
+    sizes: Sizes,
+    memory: &Memory,
+) -> Result<(), StartError> {
     Writer::new_segment(disk, sizes, Header { segment: 1, log, chain: 0 }, &memory.checkpoint())?;
     Ok(())
 }
@@ -58,6 +62,19 @@ pub(crate) fn open(
     log: [u8; 16],
     sizes: Sizes,
 ) -> Result<Option<(Memory, Writer)>, StartError> {
+    let Some((memory, sealed, tail)) = scan(disk, log, true)? else { return Ok(None) };
+    let writer = Writer::new(Arc::clone(disk), log, sizes, sealed, tail, memory.checkpoint());
+    Ok(Some((memory, writer)))
+}
+
+/// Reads the log of a node that does not run, and leaves it as it is; `None` when there is no segment at all.
+pub(crate) fn read(disk: &Arc<dyn Disk>, log: [u8; 16]) -> Result<Option<Memory>, StartError> {
+    Ok(scan(disk, log, false)?.map(|(memory, ..)| memory))
+}
+
+type Scanned = (Memory, Vec<Sealed>, Tail);
+
+fn scan(disk: &Arc<dyn Disk>, log: [u8; 16], repair: bool) -> Result<Option<Scanned>, StartError> {
     let mut memory = Memory::default();
     let mut sealed: Vec<Sealed> = Vec::new();
     let mut tail: Option<Tail> = None;
@@ -91,9 +108,11 @@ pub(crate) fn open(
             if position + 1 < count {
                 return Err(corrupt(walk.end, "a damaged frame before the last segment".into()));
             }
-            cut(&*file, walk.end as u64, torn as u64)?;
-            let file = disk.describe(&name);
-            tracing::warn!(file, offset = walk.end, "cut an unfinished write off the log's end");
+            if repair {
+                cut(&*file, walk.end as u64, torn as u64)?;
+                let file = disk.describe(&name);
+                tracing::warn!(file, offset = walk.end, "cut an unfinished write off the log's end");
+            }
         }
         tail = Some(Tail {
             segment: number,
@@ -110,8 +129,7 @@ pub(crate) fn open(
         offset: 0,
         what,
     })?;
-    let writer = Writer::new(Arc::clone(disk), log, sizes, sealed, tail, memory.checkpoint());
-    Ok(Some((memory, writer)))
+    Ok(Some((memory, sealed, tail)))
 }
 
 struct Walk {

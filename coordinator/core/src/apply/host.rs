@@ -52,11 +52,34 @@ pub fn register(state: &mut State, new: &HostRegistration, meta: LogMeta) -> Res
         conditions: Vec::new(),
         plan_counter: 0,
         plan_hash: String::new(),
+        inventory: None,
         version: meta.index,
     };
     state.hosts.insert(new.id.clone(), host);
     event(state, meta, new.name.as_str(), format!("joined at {}, mesh address {mesh_address}", new.address));
     Ok(mesh_address)
+}
+
+/// What its agent has after a recovery; `None` = all of it is known, and its plans are whole again.
+pub fn inventory(
+    state: &mut State,
+    id: &HostId,
+    found: Option<&[String]>,
+    meta: LogMeta,
+) -> Result<(), Rejected> {
+    let host = state.hosts.get_mut(id).ok_or_else(|| unknown("host", id))?;
+    if host.inventory.is_none() {
+        return Err(unfit(format!("the inventory of host {} was taken already", host.name)));
+    }
+    host.inventory = found.map(<[String]>::to_vec);
+    host.version = meta.index;
+    let name = host.name.clone();
+    let text = match found {
+        None => "its inventory is taken: its plans are whole again".to_owned(),
+        Some(found) => format!("found here, not in the spec: {}", found.join(", ")),
+    };
+    event(state, meta, name.as_str(), text);
+    Ok(())
 }
 
 fn free_mesh_address(state: &State) -> Result<Ipv4Addr, Rejected> {

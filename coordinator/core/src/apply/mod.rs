@@ -68,6 +68,7 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
         What::HostFacts { host, boot, facts, engine, conditions } => {
             host::facts(state, host, boot, facts, *engine, conditions, meta)?;
         }
+        What::HostInventory { host, found } => host::inventory(state, host, found.as_deref(), meta)?,
         What::SetScheduling { host, scheduling } => host::scheduling(state, host, *scheduling, meta)?,
         What::RemoveHost { host } => host::remove(state, host, meta)?,
         What::ApplySpec { spec, yaml, at } => platform::apply_spec(state, spec, yaml, *at, meta)?,
@@ -153,6 +154,12 @@ fn event(state: &mut State, meta: LogMeta, about: &str, text: impl Into<String>)
     while state.events.len() > EVENTS_KEPT {
         state.events.pop_front();
     }
+}
+
+/// Writes down what happened outside of the log: an event, and a line in the audit log.
+pub fn record(state: &mut State, meta: LogMeta, actor: &str, about: &str, text: &str) {
+    state.audit.append(meta.index, meta.at, actor, text);
+    event(state, meta, about, text);
 }
 
 /// Decisions about the services with members on this host, taken before, no longer hold.

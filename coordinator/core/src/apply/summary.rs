@@ -9,6 +9,8 @@ pub fn of(what: &What) -> String {
         What::RegisterHost(host) => format!("register host {} ({}) at {}", host.name, host.id, host.address),
         What::HostLiveness { host, liveness, .. } => format!("host {host} is {liveness:?}"),
         What::HostFacts { host, .. } => format!("facts of host {host}"),
+        What::HostInventory { host, found: None } => format!("inventory of host {host} is settled"),
+        What::HostInventory { host, .. } => format!("inventory of host {host}"),
         What::RemoveHost { host } => format!("removal of host {host}"),
         What::SetScheduling { host, scheduling } => format!("scheduling of host {host}: {scheduling:?}"),
         What::ApplySpec { yaml, at, .. } => {

@@ -40,7 +40,8 @@ fn open(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
 /// Members of a lost platform run on there: something of the same name beside them could take their place.
 fn adopted(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     let found = host.conditions.iter().any(|condition| condition.code == FOUND_MEMBERS);
-    pass_if(!found, || "with members of another platform".to_owned())
+    pass_if(!found, || "with members of another platform".to_owned())?;
+    pass_if(host.inventory.is_none(), || "not settled after a recovery".to_owned())
 }
 
 fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {

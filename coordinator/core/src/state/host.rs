@@ -53,6 +53,10 @@ pub struct Host {
     pub plan_counter: u64,
     /// Hash of the published plan's content.
     pub plan_hash: String,
+    /// After a recovery, until it is known what its agent has: what was found there and is not in the spec. While it is
+    /// set, the host's plans stop and remove nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Vec<String>>,
     /// Last entry that changed this row.
     pub version: LogIndex,
 }

@@ -14,6 +14,7 @@ mod placing;
 mod plans;
 mod ports;
 mod procedures;
+mod recovering;
 mod refusals;
 mod replace;
 mod rotation;

@@ -97,6 +97,20 @@ impl Controls {
         Ok(Response::new(pb::Changed { index: reply.index.0 }))
     }
 
+    pub(super) async fn settle(
+        &self,
+        actor: String,
+        request: pb::SettleHostRequest,
+    ) -> Result<Response<pb::Changed>, Status> {
+        let state = self.read().await?;
+        let host = name("host", &request.host)?;
+        let (id, _) =
+            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
+        let what = What::HostInventory { host: id.clone(), found: None };
+        let reply = self.propose(actor, request.caller, what).await?;
+        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+    }
+
     pub(super) async fn start(
         &self,
         actor: String,

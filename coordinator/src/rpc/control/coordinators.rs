@@ -1,5 +1,7 @@
 //! The coordinators themselves: who is one, and taking one out.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_consensus::{ChangeError, Member, Status as Group};
@@ -29,12 +31,7 @@ impl Controls {
         if agreed && !group.am_leader {
             return Err(status::not_leader(group::leader_endpoint(consensus).as_deref()));
         }
-        let mut asked = JoinSet::new();
-        for member in group.members.iter().filter(|member| member.node.id != group.node) {
-            let (node, tls) = (member.node.clone(), std::sync::Arc::clone(&self.parts.tls));
-            asked.spawn(async move { (node.id, hello(&node.endpoint, &node.key, &tls).await) });
-        }
-        let answers: std::collections::BTreeMap<u64, Answered> = asked.join_all().await.into_iter().collect();
+        let answers = self.greet(&group).await;
         if answers.values().any(|answer| matches!(answer, Answered::Revoked)) {
             return Err(Status::unavailable(
                 "this coordinator was removed and is about to stop: ask another one",
@@ -44,6 +41,16 @@ impl Controls {
         let rows = group.members.iter().map(|member| detail(&state, &group, agreed, member, &answers));
         let found = GroupView { agreed, last_log: group.last_log, coordinators: rows.collect() };
         Ok(view(&found))
+    }
+
+    /// Asks all others at once.
+    async fn greet(&self, group: &Group) -> BTreeMap<u64, Answered> {
+        let mut asked = JoinSet::new();
+        for member in group.members.iter().filter(|member| member.node.id != group.node) {
+            let (node, tls) = (member.node.clone(), Arc::clone(&self.parts.tls));
+            asked.spawn(async move { (node.id, hello(&node.endpoint, &node.key, &tls).await) });
+        }
+        asked.join_all().await.into_iter().collect()
     }
 
     pub(super) async fn take_out(
@@ -59,7 +66,10 @@ impl Controls {
         }
         let node = named(&state, &group, &request.coordinator)?;
         if let Some(member) = group.members.iter().find(|member| member.node.id == node) {
-            if let Some(why) = group::removal_refusal(&group, node) {
+            let answers = self.greet(&group).await.into_iter();
+            let greeted =
+                answers.filter(|(_, answer)| matches!(answer, Answered::Hello(_))).map(|(id, _)| id);
+            if let Some(why) = group::removal_refusal(&group, node, &greeted.collect()) {
                 return Err(Status::failed_precondition(format!("{} stays: {why}", request.coordinator)));
             }
             if node == group.node {
@@ -130,7 +140,7 @@ fn detail(
     group: &Group,
     agreed: bool,
     member: &Member,
-    answers: &std::collections::BTreeMap<u64, Answered>,
+    answers: &BTreeMap<u64, Answered>,
 ) -> CoordinatorDetail {
     let node = &member.node;
     let here = node.id == group.node;

@@ -15,10 +15,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-use super::{Controls, Lines, Views};
+use super::{Controls, Lines, Snapshot, Views};
 use crate::sessions::json;
 use crate::{group, status};
 
+/// Bytes of one message of a snapshot.
+const CHUNK: usize = 256 * 1024;
 /// Views that wait for a slow reader.
 const QUEUE: usize = 64;
 /// Lines of the past that may be asked for.
@@ -57,6 +59,36 @@ pub fn audit(state: &State, request: &pb::EventsRequest) -> Views {
 }
 
 impl Controls {
+    /// The whole state as a file, in chunks; its reader may be slow, but not for ever.
+    pub(super) async fn snapshot(&self, actor: String) -> Result<Response<Snapshot>, Status> {
+        self.propose(actor, None, What::Audit { action: "save a snapshot of the state".to_owned() }).await?;
+        let state = self.read().await?;
+        let term = self.parts.consensus.status().term;
+        let made = tokio::task::spawn_blocking(move || crate::saved::file(&state, term)).await;
+        let file = made.map_err(|error| Status::internal(error.to_string()))?;
+        let file = file.ok_or_else(|| Status::unavailable("the platform is not ready"))?;
+        if file.len() as u64 > muster_runtime::snapshot_file::STATE_MAX {
+            return Err(Status::resource_exhausted("the state is larger than a snapshot may be"));
+        }
+        let (to, from) = mpsc::channel(4);
+        let stop = self.parts.tasks.token();
+        self.parts.tasks.spawn("snapshot", OnError::Log, async move {
+            let send = async {
+                let mut left = bytes::Bytes::from(file);
+                while !left.is_empty() {
+                    let data = left.split_to(CHUNK.min(left.len()));
+                    let sent = tokio::time::timeout(FIRST, to.send(Ok(pb::SnapshotData { data }))).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+            };
+            stop.run_until_cancelled(send).await;
+            Ok::<(), Infallible>(())
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(from))))
+    }
+
     pub(super) fn follow_events(&self, request: pb::EventsRequest) -> Views {
         let (to, from) = mpsc::channel(QUEUE);
         let (replica, mut applied) = (self.parts.replica.clone(), self.parts.consensus.watch_applied());

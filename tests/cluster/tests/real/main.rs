@@ -10,4 +10,5 @@ mod lifecycle;
 mod operators;
 mod protocol;
 mod reads;
+mod recovery;
 mod tokens;

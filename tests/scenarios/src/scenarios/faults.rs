@@ -19,7 +19,7 @@ const WHOLE: Duration = Duration::from_secs(120);
 const SPELL: Duration = Duration::from_secs(60);
 
 /// Start times of all containers of ours on a host.
-fn starts(host: &Host) -> Result<BTreeMap<String, String>> {
+pub fn starts(host: &Host) -> Result<BTreeMap<String, String>> {
     let ids = host.docker(&["ps", "-q", "--filter", "label=muster.member"], DOCKER)?;
     let mut found = BTreeMap::new();
     for id in ids.split_whitespace() {

@@ -1,5 +1,6 @@
 //! What is shown on a real platform: one file per subject.
 
+pub mod control_plane;
 pub mod dead;
 pub mod drills;
 pub mod faults;
