@@ -169,6 +169,10 @@ impl Service {
             }
             return;
         }
+        if status.code().is_some_and(|code| self.unit.restart_not_after.contains(&code)) {
+            self.last_end = Some(how.clone());
+            return self.enter_off(how);
+        }
         let clean = status.success() || status.signal().is_some_and(|signal| CLEAN_SIGNALS.contains(&signal));
         self.ended(clean, how, now);
     }

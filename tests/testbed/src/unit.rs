@@ -76,6 +76,8 @@ pub struct Unit {
     pub environment: Vec<(String, String)>,
     pub environment_files: Vec<EnvironmentFile>,
     pub restart: Restart,
+    /// Exit codes after which it is not started again.
+    pub restart_not_after: Vec<i32>,
     pub restart_delay: Duration,
     /// More than `burst` starts within `interval` are refused; `None`: never.
     pub start_limit: Option<StartLimit>,
@@ -164,6 +166,7 @@ impl Unit {
             environment: Vec::new(),
             environment_files: Vec::new(),
             restart: Restart::No,
+            restart_not_after: Vec::new(),
             restart_delay: Duration::from_millis(100),
             start_limit: Some(StartLimit { burst: 5, interval: Duration::from_secs(10) }),
             state: none(),
@@ -198,6 +201,10 @@ impl Unit {
             "Service.Environment" => self.environment.extend(parse_environment(value)?),
             "Service.EnvironmentFile" => self.environment_files.push(parse_environment_file(value)?),
             "Service.Restart" => self.restart = parse_restart(value)?,
+            "Service.RestartPreventExitStatus" => {
+                self.restart_not_after =
+                    value.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+            }
             "Service.RestartSec" => self.restart_delay = parse_timespan(value)?.context("waits for ever")?,
             "Service.StateDirectory" => self.state.names.extend(parse_directories(value)?),
             "Service.StateDirectoryMode" => self.state.mode = parse_mode(value)?,

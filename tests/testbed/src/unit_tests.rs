@@ -23,6 +23,7 @@ ExecStart=/usr/bin/prog run \
     --flag 'a b' 100%%
 Restart=always
 RestartSec=500ms
+RestartPreventExitStatus=78 79
 StateDirectory=muster/x
 StateDirectoryMode=0700
 RuntimeDirectory=x
@@ -58,6 +59,7 @@ fn every_directive_arrives() {
     assert_eq!(unit.environment[1], ("B".to_owned(), "two words".to_owned()));
     assert!(unit.environment_files[0].may_miss);
     assert_eq!((unit.restart, unit.restart_delay), (Restart::Always, Duration::from_millis(500)));
+    assert_eq!(unit.restart_not_after, [78, 79]);
     assert_eq!(unit.state, Directories { names: vec!["muster/x".into()], mode: 0o700 });
     assert!(unit.runtime_preserved && unit.kill_main_only);
     assert_eq!((unit.umask, unit.kill_signal), (0o077, Signal::INT));
