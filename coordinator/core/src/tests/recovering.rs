@@ -63,7 +63,7 @@ fn nothing_is_stopped_or_placed_until_the_inventory_is_known() {
     assert!(begin(&mut world.state, &beginning));
     assert!(world.state.next_member > known && world.state.index == LogIndex(last.0 + 9));
     assert!(world.state.audit.entries.back().unwrap().action.contains("incarnation 2"));
-    for _ in 0..3 {
+    for _ in 0..8 {
         world.lead();
     }
     let plan = plan::published(&world.state, &host_id(1)).unwrap();
@@ -81,7 +81,7 @@ fn nothing_is_stopped_or_placed_until_the_inventory_is_known() {
     world.apply_spec(&spec(serde_json::json!({
         "a": { "kind": "app", "image": "a:1" }, "b": { "kind": "app", "image": "a:1" }
     })));
-    for _ in 0..3 {
+    for _ in 0..8 {
         world.lead();
     }
     assert!(world.state.members_of(&name("b")).is_empty());
@@ -91,7 +91,7 @@ fn nothing_is_stopped_or_placed_until_the_inventory_is_known() {
     let clean = report(&world, plan.generation, vec![mine()]);
     assert_eq!(inventories(&world, &clean), [None]);
     world.must(What::HostInventory { host: host_id(1), found: None });
-    for _ in 0..3 {
+    for _ in 0..8 {
         world.lead();
     }
     assert!(!plan::published(&world.state, &host_id(1)).unwrap().additive_only);
