@@ -235,6 +235,11 @@ pub fn said(of: Asked) -> RespCall {
     call("term", of, &format!("GET {KEY}"))
 }
 
+/// How many heartbeats its data has.
+pub fn beats(of: Asked) -> RespCall {
+    call("beat", of, "GET muster:beat")
+}
+
 pub fn is_role(role: &str, of: Asked) -> Predicate {
     let name = of.map_or_else(|| "info".to_owned(), |(slot, _)| format!("info-{slot}"));
     parts::equals(format!("/{name}/role"), role)

@@ -183,5 +183,5 @@ fn writes(status: &MemberStatus) -> Option<bool> {
         ["MOVED", "ASK", "READONLY"].iter().any(|word| error.starts_with(word))
     };
     let own: Vec<&Value> = beats.values().filter(|beat| !elsewhere(beat)).collect();
-    (!own.is_empty()).then(|| own.iter().all(|beat| *beat == "OK"))
+    (!own.is_empty()).then(|| own.iter().all(|beat| **beat == "OK" || beat.is_u64()))
 }

@@ -104,7 +104,9 @@ fn nodes() -> RespCall {
 
 fn beats(mode: Mode) -> Vec<RespCall> {
     match mode {
-        Mode::Single | Mode::Replicated => vec![call("beat", "SET muster:beat 1")],
+        Mode::Single => vec![call("beat", "SET muster:beat 1")],
+        // Counted: after a loss of power it tells which replica has more, when the servers' own positions are gone.
+        Mode::Replicated => vec![call("beat", "INCR muster:beat")],
         Mode::Cluster => TAGS.map(|tag| call(tag, &format!("SET muster:beat:{{{tag}}} 1"))).to_vec(),
     }
 }

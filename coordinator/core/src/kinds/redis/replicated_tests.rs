@@ -61,7 +61,7 @@ fn seen(info: &[(&str, &str)], term: &Value, beat: &Value) -> Observed {
 
 #[test]
 fn a_term_is_read_and_an_error_is_not_taken_for_lost_data() {
-    let master = seen(&[("role", "master"), ("loading", "0")], &json!("4 1"), &json!("OK"));
+    let master = seen(&[("role", "master"), ("loading", "0")], &json!("4 1"), &json!(17));
     assert!(master.ready && master.facts["term"] == "4 1", "{master:?}");
     let alone = seen(
         &[("role", "slave"), ("loading", "0"), ("master_host", "127.0.0.1"), ("master_link_status", "down")],
@@ -174,6 +174,16 @@ fn positions(at: u64, offsets: &[(u32, &str, u64)]) -> (String, TaskOutcome) {
     (format!("positions @{at}"), TaskOutcome::Done { answer: Value::Object(answer).to_string() })
 }
 
+/// The same with the heartbeats in each one's data.
+fn with_beats(told: (String, TaskOutcome), beats: &[(u32, &str)]) -> (String, TaskOutcome) {
+    let (label, TaskOutcome::Done { answer }) = told else { panic!("{told:?}") };
+    let mut answer: Value = serde_json::from_str(&answer).unwrap();
+    for (slot, count) in beats {
+        answer[format!("beat-{slot}")] = json!(count);
+    }
+    (label, TaskOutcome::Done { answer: answer.to_string() })
+}
+
 /// An operator's word for what the procedure asks after these answers.
 fn word(facts: &ServiceFacts<'_>, answers: &[(String, TaskOutcome)]) -> (String, TaskOutcome) {
     let ProcedureStep::NeedsOperator { reason, .. } = step(facts, answers) else {
@@ -247,6 +257,11 @@ fn a_master_that_was_restarted_leads_again_with_its_data_and_only_with_it() {
         assert!(words.iter().all(|word| !word.contains("REPLICAOF")), "{words:?}");
         let told = positions(facts.now.0, &[(2, "4 1", 90), (3, "4 1", 120)]);
         assert_eq!(step(facts, &[told]), recorded("5 3"), "the one that has read most");
+        let restarted = positions(facts.now.0, &[(2, "4 1", 30), (3, "4 1", 0)]);
+        let told = with_beats(restarted.clone(), &[(2, "40"), (3, "52")]);
+        assert_eq!(step(facts, &[told]), recorded("5 3"), "its place in the stream is gone, its data is not");
+        let equal = with_beats(restarted, &[(2, "52"), (3, "52")]);
+        assert_eq!(step(facts, &[equal]), recorded("5 2"), "within a heartbeat the stream tells");
     });
 }
 

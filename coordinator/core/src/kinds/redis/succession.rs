@@ -173,7 +173,8 @@ fn ask_positions(
     heirs: &[&MemberFacts],
 ) -> ProcedureStep {
     let of = |m: &&MemberFacts| Some((m.slot, term::address(m, settings)));
-    let calls = heirs.iter().flat_map(|m| [master::role(of(m)), master::said(of(m))]).collect();
+    let calls =
+        heirs.iter().flat_map(|m| [master::role(of(m)), master::said(of(m)), master::beats(of(m))]).collect();
     let task = TaskDraft {
         member: by.member,
         guard: None,
@@ -183,14 +184,19 @@ fn ask_positions(
     ProcedureStep::Task { label: format!("{POSITIONS} @{}", service.now.0), task: Box::new(task) }
 }
 
-/// The one whose data is of the newest term and, in it, has read most of the old master's writes.
+/// The one whose data is of the newest term and, in it, has read most of the old master's writes: by the heartbeats among
+/// them, which outlive a restart, then by the position in the stream, which does not.
 fn furthest<'a>(heirs: &[&'a MemberFacts], answer: &str) -> Option<&'a MemberFacts> {
     let answer: Value = serde_json::from_str(answer).ok()?;
     let position = |m: &MemberFacts| {
         let info = &answer[format!("info-{}", m.slot)];
         let said = answer[format!("term-{}", m.slot)].as_str().and_then(Term::parse)?;
         let offset: u64 = info["slave_repl_offset"].as_str()?.parse().ok()?;
-        (info["role"] == "slave").then_some((said.epoch, offset))
+        let beats: u64 = match &answer[format!("beat-{}", m.slot)] {
+            Value::Null => 0,
+            told => told.as_str()?.parse().ok()?,
+        };
+        (info["role"] == "slave").then_some((said.epoch, beats, offset))
     };
     // One that came after the question, or did not answer, may be ahead of all others.
     let known: Option<Vec<_>> = heirs.iter().map(|m| Some((position(m)?, *m))).collect();
