@@ -28,9 +28,18 @@ fn inventory(state: &State, id: &HostId, host: &Host, report: &Report) -> Option
     if report.generation.incarnation != incarnation || !report.engine.answering {
         return None;
     }
-    let ours = |status: &&MemberStatus| state.members.get(&status.member).is_some_and(|m| m.host == *id);
-    let strays = report.members.iter().filter(|status| !ours(status));
-    let found: Vec<String> = strays.map(|s| format!("{} (member {})", s.slot, s.member)).collect();
+    let row = |status: &MemberStatus| state.members.get(&status.member).filter(|m| m.host == *id);
+    // Made anew as it is known here, it would be stopped without any order or guard.
+    let as_known = |status: &MemberStatus, row: &Member| {
+        let runs = matches!(status.state, ContainerState::Running { .. });
+        !runs || row.rendering.as_ref().is_some_and(|r| r.container_hash == status.container_hash)
+    };
+    let found = report.members.iter().filter_map(|status| match row(status) {
+        None => Some(format!("{} (member {})", status.slot, status.member)),
+        Some(row) if as_known(status, row) => None,
+        Some(_) => Some(format!("{} (member {}, of another revision)", status.slot, status.member)),
+    });
+    let found: Vec<String> = found.collect();
     let found = (!found.is_empty()).then_some(found);
     (found.as_ref() != Some(known))
         .then(|| Command::internal(What::HostInventory { host: id.clone(), found }))

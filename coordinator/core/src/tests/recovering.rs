@@ -70,8 +70,13 @@ fn nothing_is_stopped_or_placed_until_the_inventory_is_known() {
     assert!(plan.additive_only && plan.generation > old.generation && plan.members == old.members);
 
     // The word of an agent on a plan of the time before says nothing.
-    let mine = || status(id.0, "a/1");
+    let hash = world.state.members[&id].rendering.as_ref().unwrap().container_hash.clone();
+    let mine = || MemberStatus { container_hash: hash.clone(), ..status(id.0, "a/1") };
     assert_eq!(inventories(&world, &report(&world, old.generation, vec![mine()])), []);
+    // A snapshot from before an update: as a whole plan it would have everything made anew at once.
+    let updated = report(&world, plan.generation, vec![status(id.0, "a/1")]);
+    let told = format!("a/1 (member {id}, of another revision)");
+    assert_eq!(inventories(&world, &updated), [Some(vec![told])]);
     // Something that nobody here knows.
     let found = report(&world, plan.generation, vec![mine(), status(900, "web/1")]);
     let told = vec!["web/1 (member 900)".to_owned()];
