@@ -167,7 +167,9 @@ pub fn no_host(
         Some(field) => field,
         None => count_field(written),
     };
+    let joined_just_now = after.hosts.values().any(|host| host.is_up() && host.facts.memory_bytes == 0);
     let help = match field {
+        _ if joined_just_now => "a host has not told its size yet: try again in some seconds".to_owned(),
         "place.hosts" | "place.labels" | "place.spread" => {
             format!("{MORE_HOSTS}, or allow other hosts here")
         }

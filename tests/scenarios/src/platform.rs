@@ -190,7 +190,9 @@ impl Platform {
     fn wait_for_hosts(&self, count: usize) -> Result<()> {
         wait("hosts", Duration::from_secs(60), || {
             let hosts: Vec<HostView> = self.cli.json(&["host", "ls"])?;
-            let ready = hosts.iter().filter(|host| host.liveness == Liveness::Ready).count();
+            // A size that is not told yet is no room for anything.
+            let told = |host: &&HostView| host.liveness == Liveness::Ready && host.facts.memory_bytes > 0;
+            let ready = hosts.iter().filter(told).count();
             ensure!(ready == count, "{ready} of {count} ready");
             Ok(())
         })
