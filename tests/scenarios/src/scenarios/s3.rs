@@ -352,7 +352,8 @@ pub fn replace(platform: &Platform) -> Result<Value> {
 fn replaced(platform: &Platform, lost: &MemberView, begin: Instant) -> Result<(f64, f64, Vec<String>)> {
     wait("the member on another host", Duration::from_secs(120), || {
         let now = platform.service(name(platform))?;
-        let there = now.members.iter().find(|m| m.slot == lost.slot).context("no member in the slot")?;
+        let wanted = |m: &&MemberView| m.slot == lost.slot && m.state != "retiring";
+        let there = now.members.iter().find(wanted).context("no member in the slot")?;
         ensure!(there.host != lost.host, "still on {}", there.host);
         Ok(())
     })?;
