@@ -186,7 +186,7 @@ fn finish(platform: &Platform, writer: Writer) -> Result<Value> {
 /// When each member's container was started.
 fn starts(platform: &Platform, service: &ServiceView) -> Result<BTreeMap<String, String>> {
     let mut starts = BTreeMap::new();
-    for member in &service.members {
+    for member in service.members.iter().filter(|member| member.state != "retiring") {
         let host = platform.testbed.host(member.host.as_str())?;
         let id = container(&host, member)?;
         let at = host.docker(&["inspect", "-f", "{{.State.StartedAt}}", &id], DOCKER)?;
