@@ -273,6 +273,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
         host_name: name(&format!("host-{slot}")),
         host_up: true,
         host_since: Timestamp(0),
+        scheduling: muster_model::view::Scheduling::Open,
         addresses: peer(slot, u64::from(slot), slot as u8).addresses,
         joins_existing: false,
         seen_since: Timestamp(0),

@@ -40,8 +40,12 @@ pub struct Source {
     pub alive: &'static str,
 }
 
-/// The settings `metrics`, `metrics_network` and `metrics_image`; absent = not wanted.
-pub fn settings(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Option<Metrics> {
+/// The settings `metrics`, `metrics_network` and `metrics_image`, that is `usual` if not written; absent = not wanted.
+pub fn settings(
+    fields: &mut Fields<'_>,
+    platform: Option<&PlatformSpec>,
+    usual: &'static str,
+) -> Option<Metrics> {
     let wanted = fields.get("metrics", "write true or false").unwrap_or(false);
     let key = "metrics_network";
     let network: Option<Name> = fields.get(key, "write the name of a network, for example monnet");
@@ -50,7 +54,7 @@ pub fn settings(fields: &mut Fields<'_>, platform: Option<&PlatformSpec>) -> Opt
         let message = format!("there is no network `{network}`");
         fields.problem(key, message, "write it under `networks:` first");
     }
-    let image = parts::image(fields, "metrics_image", IMAGE);
+    let image = parts::image(fields, "metrics_image", usual);
     wanted.then_some(Metrics { network, image })
 }
 

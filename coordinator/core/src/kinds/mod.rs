@@ -42,7 +42,7 @@ use muster_model::observed::{MemberStatus, TaskOutcome};
 use muster_model::plan::{Guard, Limits, Rendered, Task};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Timestamp;
-use muster_model::view::Health;
+use muster_model::view::{Health, Scheduling};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -292,10 +292,12 @@ pub struct MemberFacts {
     pub host: HostId,
     /// Name of the host.
     pub host_name: Name,
-    /// The host's agent beats.
+    /// The host's agent beats, and its members are not stopped for maintenance.
     pub host_up: bool,
     /// Since when that is so.
     pub host_since: Timestamp,
+    /// Whether the host takes members, or is about to be emptied or stopped.
+    pub scheduling: Scheduling,
     /// Its addresses by network.
     pub addresses: BTreeMap<Name, Ipv4Addr>,
     /// It was placed when the cluster existed already.

@@ -8,7 +8,7 @@ use muster_model::observed::{Answer, ContainerState, MemberStatus};
 use muster_model::plan::{Ask, FileSpec, HttpAsk, Limits, OnChange, PortSpec, Predicate, Probe, ProbeSpec};
 use muster_model::spec::{PlatformSpec, ServiceSpec};
 use muster_model::time::Millis;
-use muster_model::view::{Health, HealthWord};
+use muster_model::view::{Health, HealthWord, Scheduling};
 
 use super::settings::Fields;
 use super::{MemberFacts, Observed, Peer, Problem, ServiceFacts, UpdateStep};
@@ -252,15 +252,22 @@ pub const REPLACE_DATA_AFTER: Millis = Millis::seconds(900);
 /// Its host has been down for as long as the spec lets members with data wait for theirs.
 pub fn is_given_up(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
     let after = service.spec.replace_after.map_or(REPLACE_DATA_AFTER, |span| span.0);
-    !member.host_up && service.now.since(member.host_since) >= after
+    let held = member.scheduling == Scheduling::Maintenance;
+    !member.host_up && !held && service.now.since(member.host_since) >= after
 }
 
 /// Why a member is not ready, for operators.
 pub fn why_not_ready(service: &ServiceFacts<'_>, member: &MemberFacts) -> String {
     let who = format!("{}/{} on {}", service.name, member.slot, member.host_name);
     match &member.seen {
+        _ if !member.host_up && member.scheduling == Scheduling::Maintenance => {
+            format!("{who}: host is in maintenance")
+        }
         _ if !member.host_up => format!("{who}: host is down"),
         _ if !member.started => format!("{who}: not started yet"),
+        None if member.missing => {
+            format!("{who}: no container can be made of it; `muster ps {}` says why", service.name)
+        }
         None => format!("{who}: nothing seen of it yet"),
         Some(seen) if !seen.detail.is_empty() => format!("{who}: {}", seen.detail),
         Some(seen) if !seen.running => format!("{who}: not running"),
@@ -350,7 +357,7 @@ pub fn one_at_a_time(
 pub fn stateless_health(service: &ServiceFacts<'_>) -> Health {
     let slots = service.slots as usize;
     let ready = service.members.iter().filter(|member| is_ready(member)).count();
-    let seen = service.members.iter().filter(|member| member.seen.is_some()).count();
+    let seen = service.members.iter().filter(|member| member.seen.is_some() || member.missing).count();
     let mut reasons: Vec<String> =
         service.members.iter().filter(|m| !is_ready(m)).map(|m| why_not_ready(service, m)).collect();
     if service.members.len() < slots {

@@ -122,12 +122,19 @@ fn answers(platform: &Platform, service: &str, up: &str) -> Result<BTreeMap<Stri
 /// The metrics as the first member of an application reads them. Not with `wget`: that of a static busybox ends with a
 /// segmentation fault.
 fn read(platform: &Platform, client: &str, target: &str) -> Result<String> {
+    page(platform, client, target, "/metrics")
+}
+
+/// A page as the first member of an application reads it.
+pub fn page(platform: &Platform, client: &str, target: &str, path: &str) -> Result<String> {
     let client = platform.wait_healthy(client, WHOLE)?;
     let member = client.members.first().context("no client")?;
     let host = platform.testbed.host(member.host.as_str())?;
     let (address, port) = target.split_once(':').context("no port")?;
     // Its end of the connection stays open while the exporter works.
-    let ask = format!("(printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n'; sleep 2) | nc -w 3 {address} {port}");
+    let ask = format!(
+        "(printf 'GET {path} HTTP/1.0\\r\\nHost: any\\r\\n\\r\\n'; sleep 2) | nc -w 3 {address} {port}"
+    );
     let said = exec(&host, &["docker", "exec", &container(&host, member)?, "sh", "-c", &ask])?;
     let (head, page) = said.split_once("\r\n\r\n").with_context(|| format!("no answer: {said}"))?;
     ensure!(head.lines().next().is_some_and(|line| line.contains(" 200 ")), "{head}");

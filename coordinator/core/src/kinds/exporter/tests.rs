@@ -37,6 +37,13 @@ fn all_of_them_gone_is_no_more_than_degraded_and_stops_nothing() {
     assert_eq!(health(true, true), HealthWord::Healthy);
     assert_eq!(health(true, false), HealthWord::Degraded);
     assert_eq!(health(false, false), HealthWord::Degraded);
+    // An image that is nowhere: its agents say so.
+    let none = |missing| {
+        let unmade = |slot| crate::kinds::MemberFacts { seen: None, missing, ..member(slot, "", false) };
+        Exporter.health(&facts(&it, &spec, vec![unmade(1), unmade(2)]))
+    };
+    assert_eq!((none(false).word, none(true).word), (HealthWord::Unknown, HealthWord::Degraded));
+    assert!(none(true).reasons[0].contains("muster ps"), "{:?}", none(true).reasons);
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Settings {
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let gcache = read_gcache(fields);
         let tls = read_tls(fields, router);
-        let metrics = metrics::settings(fields, platform);
+        let metrics = metrics::settings(fields, platform, metrics::IMAGE);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);

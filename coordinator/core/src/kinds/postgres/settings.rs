@@ -178,7 +178,7 @@ impl Settings {
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let synchronous = fields.get("synchronous", "write true or false").unwrap_or(true);
         let tls = tls::setting(fields);
-        let metrics = metrics::settings(fields, platform);
+        let metrics = metrics::settings(fields, platform, metrics::IMAGE);
         let parameters = read_parameters(fields);
         let users = accounts::users(fields, &RESERVED);
         let databases = accounts::databases(fields, &users, &RESERVED);

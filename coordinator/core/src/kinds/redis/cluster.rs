@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use muster_model::ids::HostId;
+use muster_model::view::Scheduling;
 
 use super::observe::{AT, FOLLOWS, KNOWS, MASTER, SLOT_COUNT, STATE, YOUNG};
 use super::settings::Settings;
@@ -153,7 +154,10 @@ pub fn move_for_spread(service: &ServiceFacts<'_>, nodes: &[Node<'_>]) -> Option
     let crowded: Vec<&Node<'_>> = crowded.collect();
     let heirs = |from: &Node<'_>| {
         let shard = from.shard();
-        let mut heirs: Vec<&Node<'_>> = nodes.iter().filter(|n| n.shard() == shard && n.in_sync()).collect();
+        // No master goes where everything is about to leave or to be stopped.
+        let stays = |n: &&Node<'_>| matches!(n.fact.scheduling, Scheduling::Open | Scheduling::Cordoned);
+        let copies = nodes.iter().filter(|n| n.shard() == shard && n.in_sync());
+        let mut heirs: Vec<&Node<'_>> = copies.filter(stays).collect();
         heirs.sort_by_key(|node| (node.fact.slot != home(shard), node.fact.slot));
         heirs
     };

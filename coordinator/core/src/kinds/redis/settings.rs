@@ -152,7 +152,7 @@ impl Settings {
         let help = "write noeviction, allkeys-lru, allkeys-lfu, volatile-lru or volatile-ttl";
         let eviction = fields.get("eviction", help).unwrap_or(Eviction::Noeviction);
         let tls = read_tls(fields, mode, flavour, &image);
-        let metrics = metrics::settings(fields, platform);
+        let metrics = metrics::settings(fields, platform, metrics::IMAGE);
         let users = read_users(fields);
         let none: &[&'static str] = match mode {
             Mode::Single => &["shards", "replicas", "node_timeout", "min_replicas", "proxy_image"],

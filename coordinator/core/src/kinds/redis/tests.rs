@@ -161,6 +161,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         variant: String::new(),
         host_up: true,
         host_since: Timestamp(0),
+        scheduling: muster_model::view::Scheduling::Open,
         started: true,
         revision: muster_model::ids::Revision(1),
         current: true,

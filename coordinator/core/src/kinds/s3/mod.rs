@@ -7,6 +7,7 @@ mod erasure;
 mod heal;
 #[cfg(test)]
 mod heal_tests;
+mod metrics;
 mod observe;
 mod render;
 mod settings;
@@ -28,6 +29,7 @@ use serde_json::Value;
 use self::settings::{Mode, Settings};
 use super::describe::describe;
 use super::haproxy::front::{self, Check, Front, Listener, Mode as ProxyMode, Port, Server, Vital, hold};
+use super::metrics::Source;
 use super::rotate::Rotation;
 use super::tls::{self, Tls};
 use super::{
@@ -85,10 +87,9 @@ impl Kind for S3 {
 
     fn children(&self, _name: &Name, spec: &ServiceSpec) -> Vec<Child> {
         let settings = Settings::of(spec);
-        if settings.mode == Mode::Single {
-            return Vec::new();
-        }
-        vec![front::child(spec, &settings.network, settings.proxies, &settings.proxy_image)]
+        let proxies = (settings.mode == Mode::Distributed)
+            .then(|| front::child(spec, &settings.network, settings.proxies, &settings.proxy_image));
+        proxies.into_iter().chain(metrics::child(spec, &settings)).collect()
     }
 
     fn schema(&self) -> Option<Value> {
@@ -118,6 +119,10 @@ impl Kind for S3 {
         let users = users.iter().map(|user| format!("user-{}", user.name));
         let all = std::iter::once("root".to_owned()).chain(users);
         all.map(|what| SecretNeed { name: render::secret(name, &what) }).collect()
+    }
+
+    fn metrics(&self, _name: &Name, spec: &ServiceSpec, member: &Peer) -> Option<Source> {
+        Some(metrics::source(&Settings::of(spec), member))
     }
 
     fn tls(&self, spec: &ServiceSpec) -> Tls {
@@ -225,7 +230,7 @@ impl Kind for S3 {
     }
 
     fn front(&self, name: &Name, spec: &ServiceSpec, members: &[Peer]) -> Front {
-        let Settings { network, erasure, tls, .. } = Settings::of(spec);
+        let Settings { network, erasure, tls, metrics, .. } = Settings::of(spec);
         let server = |peer: &Peer| Server {
             name: format!("{name}-{}-{}", peer.slot, peer.member),
             address: parts::address(peer, &network),
@@ -244,6 +249,8 @@ impl Kind for S3 {
             hold(LISTENER, holders(erasure.read_quorum()), "reads"),
             hold(LISTENER, holders(erasure.write_quorum()), "!reads"),
         ];
+        // They are for the exporters' readers.
+        options.extend(metrics.map(|_| metrics::REFUSED.to_owned()));
         let (plain, secured) = (Port::Plain(PORT), Port::Secured(TLS_PORT));
         let ports = match tls {
             Tls::None => vec![plain],

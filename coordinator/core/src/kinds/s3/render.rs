@@ -44,8 +44,10 @@ pub fn render(context: &RenderContext<'_>) -> Rendered {
     let mut volumes: Vec<VolumeSpec> = (1..=settings.erasure.drives).map(volume).collect();
     volumes.push(VolumeSpec { name: parts::known_name("state"), path: "/state".to_owned() });
     let ask = |what| Ask::S3(signed(service, what));
-    // Where TLS is a must, nobody passes the proxies by: the servers themselves speak without.
-    let direct = if settings.tls == Tls::Required { Audience::Members } else { Audience::Network };
+    // Where TLS is a must, nobody passes the proxies by: the servers themselves speak without. Nor where the servers tell
+    // their metrics to whoever reaches them; a single one has nobody in front.
+    let told = settings.metrics.is_some() && settings.mode == Mode::Distributed;
+    let direct = if settings.tls == Tls::Required || told { Audience::Members } else { Audience::Network };
     Rendered {
         image: settings.image.clone(),
         command: command(service, &settings),
@@ -124,6 +126,10 @@ fn environment(settings: &Settings) -> BTreeMap<String, String> {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
+    if settings.metrics.is_some() {
+        // The other way is a token made of the root login. Who reaches them is settled by the ports and the proxies.
+        environment.insert("MINIO_PROMETHEUS_AUTH_TYPE".to_owned(), "public".to_owned());
+    }
     if settings.own_parity {
         let class = format!("EC:{}", settings.erasure.parity);
         environment.insert("MINIO_STORAGE_CLASS_STANDARD".to_owned(), class);

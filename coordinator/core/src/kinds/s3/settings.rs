@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::erasure::{DRIVES_MAX, Erasure};
+use crate::kinds::metrics::{self, Metrics};
 use crate::kinds::settings::Fields;
 use crate::kinds::tls::{self, Tls};
 use crate::kinds::{Problem, haproxy, parts};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub proxies: u32,
     /// TLS of clients: it ends at the proxies.
     pub tls: Tls,
+    /// Exporters; they are relays, so what they run is a proxy's image.
+    pub metrics: Option<Metrics>,
     /// Buckets, at least one.
     pub buckets: Vec<Bucket>,
     /// Policies by name, those made of `access` among them.
@@ -114,6 +117,7 @@ impl Settings {
         let proxy_image = parts::image(fields, "proxy_image", haproxy::IMAGE);
         let proxies = fields.number("proxies", 1, 9).unwrap_or(2) as u32;
         let tls = read_tls(fields, mode);
+        let metrics = metrics::settings(fields, platform, haproxy::IMAGE);
         let buckets = read_buckets(fields);
         let mut policies = read_policies(fields);
         let users = read_users(fields, &buckets, &mut policies);
@@ -126,6 +130,7 @@ impl Settings {
             proxy_image,
             proxies,
             tls,
+            metrics,
             buckets,
             policies,
             users,

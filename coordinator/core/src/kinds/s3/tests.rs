@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use muster_model::ids::MemberId;
+use muster_model::network::Audience;
 use muster_model::observed::TaskOutcome;
 use muster_model::plan::TaskKind;
 use muster_model::time::Timestamp;
@@ -11,7 +12,7 @@ use muster_model::view::HealthWord;
 use serde_json::json;
 
 use super::observe::{NEEDED, WAITING};
-use super::{S3, Settings, declare};
+use super::{PORT, S3, Settings, declare, metrics};
 use crate::kinds::golden::{Scene, compare, facts, member, name, platform, problems, refused, running, spec};
 use crate::kinds::{Kind, MemberFacts, Peer, ProcedureStep, ServiceFacts, UpdateStep};
 
@@ -51,6 +52,38 @@ fn members_are_rendered_as_the_golden_files_say() {
     proxy.service = name("files-proxy");
     proxy.spec = child.spec;
     compare("s3/proxy", &proxy.render(0));
+}
+
+const TOLD: &str = r#"{"kind":"s3","metrics":true}"#;
+
+#[test]
+fn metrics_are_relayed_to_their_readers_and_kept_from_clients() {
+    assert_eq!(problems(TOLD, &[]), []);
+    let told = scene(TOLD);
+    let child = |role: &str| {
+        let children = S3.children(&name("files"), &told.spec);
+        children.into_iter().find(|child| child.role.as_str() == role).unwrap().spec
+    };
+    let front = S3.front(&name("files"), &told.spec, &told.peers);
+    assert!(front.listeners[0].options.iter().any(|line| line == metrics::REFUSED));
+    let direct = |json: &str| {
+        let ports = scene(json).render(0).ports;
+        ports.into_iter().find(|port| port.port == PORT).unwrap().audience
+    };
+    assert_eq!((direct(THREE), direct(TOLD)), (Audience::Network, Audience::Members));
+    // A server reads whether it tells them at its start, and compares that with the others.
+    assert_ne!(S3.variant(&told.render(0)), S3.variant(&scene(THREE).render(0)));
+    let mut relay = scene(TOLD);
+    relay.spec = child("metrics");
+    relay.owner = Some((name("files"), told.spec.clone(), told.peers.clone()));
+    relay.service = name("files-metrics");
+    for peer in &mut relay.peers {
+        peer.addresses.insert(name("monnet"), Ipv4Addr::new(172, 31, 50, peer.slot as u8));
+    }
+    compare("exporter/s3", &relay.render(1));
+    let single = spec(r#"{"kind":"s3","mode":"single","metrics":true}"#);
+    let roles: Vec<_> = S3.children(&name("files"), &single).into_iter().map(|child| child.role).collect();
+    assert_eq!(roles, [name("metrics")]);
 }
 
 #[test]
