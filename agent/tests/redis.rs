@@ -207,6 +207,7 @@ impl World {
                 variant: String::new(),
                 host_up: !self.gone.contains(&node.peer.slot),
                 host_since: Timestamp(0),
+                scheduling: muster_model::view::Scheduling::Open,
                 stopped: false,
                 missing: false,
                 started: true,

@@ -31,7 +31,7 @@ Look
   metrics      Where Prometheus reads the metrics of members
   ca           The certificate by which clients recognise services
   explain      Why a service or a host is as it is
-  whatif       What the loss of a host would do now
+  whatif       What the loss of hosts would do now
   audit        Who did what
 
 Operate
@@ -447,6 +447,44 @@ pub struct DataArgs {
     pub destroy_data: bool,
 }
 
+/// Arguments of `host maintenance`.
+#[derive(Debug, Args)]
+pub struct MaintenanceArgs {
+    /// Its name or id
+    pub host: Name,
+    /// Go on although services stop without it
+    #[arg(long)]
+    pub accept_outage: bool,
+    /// Longest wait
+    #[arg(long, default_value = "15m", value_name = "SPAN")]
+    pub timeout: Span,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// Arguments of `host reboot`.
+#[derive(Debug, Args)]
+pub struct RebootArgs {
+    /// Names or ids, in this order
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub hosts: Vec<Name>,
+    /// Every host of the platform
+    #[arg(long, requires = "one_by_one")]
+    pub all: bool,
+    /// Said with --all: never two at once
+    #[arg(long)]
+    pub one_by_one: bool,
+    /// Shell command that reboots a host
+    #[arg(long, default_value = "ssh root@{address} systemctl reboot", value_name = "CMD")]
+    pub command: String,
+    /// Go on although services stop without a host
+    #[arg(long)]
+    pub accept_outage: bool,
+    /// Longest wait of each step
+    #[arg(long, default_value = "15m", value_name = "SPAN")]
+    pub timeout: Span,
+}
+
 /// `drill ...`
 #[derive(Debug, Subcommand)]
 pub enum DrillCommand {
@@ -552,6 +590,21 @@ pub enum HostCommand {
         #[command(flatten)]
         wait: WaitArgs,
     },
+    /// Stop everything on it in order, so that it can be rebooted or worked on
+    ///
+    /// Leading roles move away first. Refused (exit code 3) while a service would stop without the host, naming each.
+    /// Nothing is replaced because of it, however long it takes. `muster host uncordon` ends it.
+    Maintenance(MaintenanceArgs),
+    /// Reboot hosts one by one, each after everything on it was stopped in order, and with all well before the next
+    #[command(after_help = "\
+Examples:
+  muster host reboot h2
+  muster host reboot --all --one-by-one --command 'hcloud server reboot {host}'
+
+The platform cannot reboot servers: your command does, from where you are. {host} and {address} are filled in. A host
+counts as rebooted when its agent has started anew. Exit code 4 if one does not come back, or something is not well
+again: it is named, and no further host is touched.")]
+    Reboot(RebootArgs),
     /// Take its agent's key back: it is cut off within 2 s and cannot return with that key
     ///
     /// The host then counts as down; its containers run on until somebody stops them there.
@@ -613,18 +666,34 @@ pub enum CoordinatorCommand {
 /// `whatif ...`
 #[derive(Debug, Subcommand)]
 pub enum WhatIfCommand {
-    /// A host is lost: `muster whatif host down h1`
+    /// Hosts are lost together: `muster whatif host down h1 h2`
     Host {
+        /// What happens to them
+        event: LossEvent,
+        /// Their names
+        #[arg(required = true)]
+        hosts: Vec<Name>,
+    },
+    /// A whole zone is lost: `muster whatif zone down fsn1`
+    Zone {
         /// What happens to it
-        event: HostEvent,
+        event: LossEvent,
         /// Its name
-        host: Name,
+        zone: String,
+    },
+    /// Coordinators alone are lost: `muster whatif coordinator down 10.0.0.1:7400`
+    Coordinator {
+        /// What happens to them
+        event: LossEvent,
+        /// Endpoints or numbers
+        #[arg(required = true)]
+        coordinators: Vec<String>,
     },
 }
 
-/// What happens to a host.
+/// What happens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HostEvent {
+pub enum LossEvent {
     /// It is lost
     Down,
 }

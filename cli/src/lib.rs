@@ -13,6 +13,7 @@ pub mod exit;
 pub mod output;
 pub mod pages;
 pub mod progress;
+mod shell;
 pub mod spec_file;
 pub mod wait;
 

@@ -7,7 +7,6 @@ use muster_model::ids::{Name, OperationId};
 use muster_model::time::Timestamp;
 use muster_model::view::{OperationState, OperationView};
 use muster_proto::control::StartOperationRequest;
-use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -22,10 +21,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Table, Tone};
 use crate::pages::{self, DrillReport};
 use crate::spec_file::SpecFile;
-use crate::wait;
-
-/// Longest time that a command of the operator's may take.
-const COMMAND: Duration = Duration::from_secs(120);
+use crate::{shell, wait};
 
 pub async fn run(app: &App, command: DrillCommand) -> Result<Exit> {
     match command {
@@ -166,7 +162,7 @@ impl Outside {
         let (Some(command), Some(host)) = (&self.fault_command, waiting_host(view)) else { return Ok(()) };
         // Noted before it runs: half a fault is undone too.
         self.done = Some((host.clone(), Instant::now()));
-        shell(&self.console, command, &host).await
+        shell::run(&self.console, &command.replace("{host}", &host)).await
     }
 
     async fn undo_if_due(&mut self) -> Result<()> {
@@ -180,7 +176,9 @@ impl Outside {
     async fn undo(&mut self) -> Result<()> {
         match (&self.undo_command, &self.done) {
             (Some(command), Some((host, _))) if !self.undone => {
-                shell(&self.console, command, host).await.context("the fault is NOT undone")?;
+                shell::run(&self.console, &command.replace("{host}", host))
+                    .await
+                    .context("the fault is NOT undone")?;
                 self.undone = true;
                 Ok(())
             }
@@ -200,27 +198,6 @@ fn waiting_host(view: &OperationView) -> Option<String> {
     let named = step.split("host ").nth(1)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next();
     // Only a name may reach the shell.
     Name::new(told.or(named)?).ok().map(String::from)
-}
-
-async fn shell(console: &Console, command: &str, host: &str) -> Result<()> {
-    let command = command.replace("{host}", host);
-    console.note(format!("runs: {command}"))?;
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(&command).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    // Its output must not mix with a result for a program.
-    let output = tokio::time::timeout(COMMAND, shell.output())
-        .await
-        .with_context(|| format!("`{command}` took more than {COMMAND:?}"))?
-        .with_context(|| format!("running `{command}`"))?;
-    for text in [&output.stdout, &output.stderr] {
-        if !text.is_empty() {
-            console.note(String::from_utf8_lossy(text))?;
-        }
-    }
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Error, format!("`{command}` failed: {}", output.status)).into())
 }
 
 fn report(app: &App, view: &OperationView) -> Result<Exit> {

@@ -29,8 +29,16 @@ pub async fn fetch(client: &Client, about: &Name) -> Result<ExplainView> {
 }
 
 pub async fn what_if(app: &App, command: WhatIfCommand) -> Result<Exit> {
-    let WhatIfCommand::Host { event: _, host } = command;
-    let request = WhatIfRequest { host: host.to_string() };
+    let texts = |names: Vec<Name>| names.iter().map(Name::to_string).collect();
+    let request = match command {
+        WhatIfCommand::Host { event: _, hosts } => {
+            WhatIfRequest { hosts: texts(hosts), ..WhatIfRequest::default() }
+        }
+        WhatIfCommand::Zone { event: _, zone } => WhatIfRequest { zone, ..WhatIfRequest::default() },
+        WhatIfCommand::Coordinator { event: _, coordinators } => {
+            WhatIfRequest { coordinators, ..WhatIfRequest::default() }
+        }
+    };
     let view =
         app.client()?.call(PATIENCE, async |mut control| control.what_if(request.clone()).await).await?;
     let view: WhatIfView = decode(&view)?;

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::args::HostCommand;
 use crate::ask::{Care, confirm};
 use crate::client::{Client, PATIENCE};
-use crate::commands::{explain, operator};
+use crate::commands::{explain, maintenance, operator};
 use crate::exit::{Exit, Failure};
 use crate::output::{Tone, clean};
 use crate::pages;
@@ -38,6 +38,8 @@ pub async fn run(app: &App, command: HostCommand) -> Result<Exit> {
         }
         HostCommand::Remove { host } => remove(app, &host).await,
         HostCommand::Settle { host } => settle(app, &host).await,
+        HostCommand::Maintenance(args) => maintenance::maintenance(app, &args).await,
+        HostCommand::Reboot(args) => maintenance::reboot(app, &args).await,
         HostCommand::Uncordon { host } => schedule(app, &host, Scheduling::Open).await,
     }
 }
@@ -87,7 +89,7 @@ fn details(host: &HostView) -> String {
     text
 }
 
-fn find<'a>(view: &'a PlatformView, name: &Name) -> Result<&'a HostView> {
+pub fn find<'a>(view: &'a PlatformView, name: &Name) -> Result<&'a HostView> {
     let is_it = |host: &&HostView| host.name == *name || host.id.as_str() == name.as_str();
     view.hosts.iter().find(is_it).ok_or_else(|| {
         let known = view.hosts.iter().map(|host| host.name.as_str());
@@ -99,9 +101,13 @@ fn find<'a>(view: &'a PlatformView, name: &Name) -> Result<&'a HostView> {
     })
 }
 
-async fn set(client: &Client, name: &Name, word: &str) -> Result<u64> {
-    let request =
-        SetSchedulingRequest { caller: client.caller(), host: name.to_string(), scheduling: word.to_owned() };
+pub async fn set(client: &Client, name: &Name, word: &str, accept_outage: bool) -> Result<u64> {
+    let request = SetSchedulingRequest {
+        caller: client.caller(),
+        host: name.to_string(),
+        scheduling: word.to_owned(),
+        accept_outage,
+    };
     let changed =
         client.call(PATIENCE, async |mut control| control.set_scheduling(request.clone()).await).await?;
     Ok(changed.index)
@@ -129,7 +135,7 @@ async fn drain(app: &App, name: &Name, timeout: Span, detach: bool) -> Result<Ex
         );
         return Err(Failure::new(Exit::Refused, message).hint(hint).into());
     }
-    set(&client, name, "draining").await?;
+    set(&client, name, "draining", false).await?;
     if detach {
         app.console.note(format!("{name} is being emptied; `muster explain {name}` shows how it goes on"))?;
         return Ok(Exit::Ok);
@@ -231,7 +237,7 @@ async fn emptied(app: &App, client: &Client, name: &Name, timeout: Duration) -> 
 /// Nothing stops by it, so nobody is asked.
 async fn schedule(app: &App, name: &Name, scheduling: Scheduling) -> Result<Exit> {
     let word = if scheduling == Scheduling::Open { "open" } else { "cordoned" };
-    let index = set(&app.client()?, name, word).await?;
+    let index = set(&app.client()?, name, word, false).await?;
     if app.console.is_json() {
         app.console.json(&serde_json::json!({ "index": index }))?;
     } else {

@@ -12,6 +12,7 @@ mod explain;
 mod host;
 mod init;
 mod logs;
+mod maintenance;
 mod metrics;
 mod op;
 mod operator;

@@ -24,7 +24,16 @@ pub fn explanation(view: &ExplainView, paint: Paint) -> String {
 /// A row for each service.
 #[must_use]
 pub fn losses(view: &WhatIfView, paint: Paint) -> String {
-    let mut table = Table::new(&["SERVICE", "KIND", "WRITES", "READS", "COPIES LEFT", "WHY"]);
+    let mut table = Table::new(&[
+        "SERVICE",
+        "KIND",
+        "WRITES",
+        "READS",
+        "COPIES LEFT",
+        "THEN ONE MORE",
+        "WHOLE AGAIN",
+        "WHY",
+    ]);
     for loss in &view.services {
         let tone = match (loss.writes, loss.reads) {
             (true, true) => Tone::Plain,
@@ -39,11 +48,16 @@ pub fn losses(view: &WhatIfView, paint: Paint) -> String {
             writes(loss),
             word(loss.reads),
             left,
+            if loss.bears_another { "bears it" } else { "stops" }.to_owned(),
+            if loss.repair.is_empty() { "-".to_owned() } else { clean(&loss.repair) },
             why(loss),
         ];
         table.row(tone, cells);
     }
-    let mut text = format!("If host {} is lost now:\n\n{}", clean(&view.host), table.render(paint));
+    let mut text = format!("If {} is lost now:\n", clean(&view.host));
+    if !view.services.is_empty() {
+        text.push_str(&format!("\n{}", table.render(paint)));
+    }
     if let Some(line) = &view.control_plane {
         text.push_str(&format!("\n{}\n", clean(line)));
     }
@@ -81,6 +95,8 @@ mod tests {
             data: true,
             copies: 3,
             copies_left: 2,
+            bears_another: false,
+            repair: "elsewhere, after 15m".to_owned(),
             why: "its leading role moves first".to_owned(),
             may_lose: String::new(),
         }
@@ -92,6 +108,7 @@ mod tests {
         let view = WhatIfView { host: "h1".to_owned(), services, control_plane: None };
         let text = losses(&view, Paint::new(false));
         assert!(text.contains("pause, then go on") && text.contains("2 of 3 copies"), "{text}");
+        assert!(text.contains("elsewhere, after 15m") && text.contains("stops"), "{text}");
         let two = text.lines().find(|line| line.contains("pg-two")).unwrap();
         assert!(two.contains("stop"), "{two}");
     }

@@ -46,6 +46,8 @@ fn host(number: u64, liveness: Liveness) -> HostView {
         liveness,
         since: Timestamp(NOW.0 - 12_000),
         scheduling: Scheduling::Open,
+        rests: false,
+        run: "1".to_owned(),
         facts: HostFacts {
             cpu_millis: 2_000,
             memory_bytes: 4 << 30,

@@ -164,6 +164,12 @@ pub struct HostView {
     pub since: Timestamp,
     /// Whether it takes members.
     pub scheduling: Scheduling,
+    /// In maintenance, and nothing of the platform runs on it any more.
+    #[serde(default)]
+    pub rests: bool,
+    /// Its agent's present run, another one after each start; empty = it never connected.
+    #[serde(default)]
+    pub run: String,
     /// Its size.
     pub facts: HostFacts,
     /// Members placed on it.
@@ -331,14 +337,14 @@ pub struct ExplainSection {
     pub lines: Vec<String>,
 }
 
-/// What the loss of a host would do now.
+/// What the loss of hosts, or of coordinators, would do now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhatIfView {
-    /// The host.
+    /// What is lost: names of hosts, or addresses of coordinators.
     pub host: String,
     /// Each service that operators wrote.
     pub services: Vec<LossView>,
-    /// What it does to the coordinators, if it stops changes.
+    /// What it does to the coordinators, if any of them is lost with it.
     pub control_plane: Option<String>,
 }
 
@@ -353,6 +359,12 @@ pub struct LossView {
     pub writes: bool,
     /// Reads go on.
     pub reads: bool,
+    /// Writes would go on if one more host, whichever, were lost then.
+    #[serde(default)]
+    pub bears_another: bool,
+    /// When what is lost is there again; empty = nothing of it is lost.
+    #[serde(default)]
+    pub repair: String,
     /// The leading role is on the host and moves.
     pub moves: bool,
     /// Its members keep data.

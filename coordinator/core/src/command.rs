@@ -113,6 +113,16 @@ pub enum What {
         host: HostId,
         /// The new state.
         scheduling: Scheduling,
+        /// For maintenance: services that cannot bear its absence may stop.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        outage: bool,
+    },
+    /// The members of a host that is being prepared for maintenance are stopped, all at once: every service bears it.
+    RestHost {
+        /// The host.
+        host: HostId,
+        /// The newest [`crate::state::State::fence`] of the services on it when it was decided.
+        seen: LogIndex,
     },
     /// Takes a host off the platform for good. It must be empty, or down with nothing left on it that is wanted.
     RemoveHost {

@@ -92,7 +92,7 @@ impl Seen {
             (_, Target::Leader, _) if self.released => "release",
             (_, Target::Leader, None) => "not known",
             (Fault::KillContainer, Target::Leader, Some(true)) => "restart in place",
-            (Fault::Freeze | Fault::KillHost, Target::Leader, Some(true)) => "nobody: it leads again",
+            (Fault::Freeze | Fault::KillHost, Target::Leader, Some(true)) => "it leads again",
             (_, Target::Leader, Some(false)) => "the engine's own timeout",
         }
     }
@@ -149,7 +149,7 @@ mod tests {
             ("the engine's own timeout", seen(kill, leader, Some(false), false)),
             ("the engine's own timeout", seen(Fault::KillHost, leader, Some(false), false)),
             ("the engine's own timeout", seen(Fault::Freeze, leader, Some(false), false)),
-            ("nobody: it leads again", seen(Fault::Freeze, leader, Some(true), false)),
+            ("it leads again", seen(Fault::Freeze, leader, Some(true), false)),
             ("not known", seen(kill, leader, None, false)),
             ("nothing needed", seen(kill, Target::Replica, Some(false), false)),
             ("nothing needed", seen(Fault::KillHost, Target::SyncStandby, Some(false), false)),

@@ -6,7 +6,7 @@ use muster_model::view::{EventView, ExplainSection, ExplainView};
 
 use crate::facts::{brake, kind_of, layout_of, service_facts};
 use crate::kinds::{MemberFacts, ServiceFacts, UpdateStep, Wait};
-use crate::reconcile::{may_start, replace_refusal, surplus_waits};
+use crate::reconcile::{maintenance_waits, may_start, replace_refusal, rests, surplus_waits};
 use crate::scheduler;
 use crate::state::{State, Step};
 
@@ -46,9 +46,26 @@ pub fn host(state: &State, id: &HostId, now: Timestamp) -> Option<ExplainView> {
     lines.extend(brake(state));
     lines.extend(row.conditions.iter().map(|c| format!("{}: {}", c.code, c.text)));
     section(&mut sections, "Host", lines);
+    if row.is_in_maintenance() {
+        section(&mut sections, "Maintenance", prepared(state, id, now));
+    }
     section(&mut sections, "Members", on_host(state, id, now));
     let events = events(state, |about| about == row.name.as_str());
     Some(ExplainView { about: row.name.to_string(), sections, events })
+}
+
+/// How far a host in maintenance is.
+fn prepared(state: &State, id: &HostId, now: Timestamp) -> Vec<String> {
+    let Some(row) = state.hosts.get(id) else { return Vec::new() };
+    if !row.resting {
+        let waits = maintenance_waits(state, id, row.outage_accepted, now);
+        return waits.into_iter().map(|why| format!("waits: {why}")).collect();
+    }
+    if rests(state, id) {
+        return vec!["rests: nothing of the platform runs on it".to_owned()];
+    }
+    let left = state.members_on(id).filter(|(_, member)| !member.is_at_rest());
+    left.map(|(_, member)| format!("stops: {}", member.slot)).collect()
 }
 
 fn section(sections: &mut Vec<ExplainSection>, title: &str, lines: Vec<String>) {

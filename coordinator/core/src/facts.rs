@@ -7,6 +7,7 @@ use crate::kinds::{self, Kind, Layout, MemberFacts, Peer, ServiceFacts, rotate};
 use crate::state::{Member, OperationKind, Phase, Service, State};
 use muster_model::ids::{MemberId, Name, Revision};
 use muster_model::time::{Millis, Timestamp};
+use muster_model::view::Scheduling;
 
 /// Window in which several hosts going down count as one event.
 const BRAKE_WINDOW: Millis = Millis::seconds(60);
@@ -45,14 +46,14 @@ pub fn service_facts<'a>(state: &'a State, name: &'a Name, now: Timestamp) -> Op
         formed: service.formed,
         records: &service.records,
         secrets: &state.secrets,
-        hosts_up: state.hosts.values().filter(|host| host.is_up()).count(),
+        hosts_up: state.hosts.values().filter(|host| host.works()).count(),
         now,
     })
 }
 
 fn member_facts(state: &State, id: MemberId, member: &Member, now: Timestamp) -> MemberFacts {
     let host = state.hosts.get(&member.host);
-    let host_up = host.is_some_and(|host| host.is_up());
+    let host_up = host.is_some_and(|host| host.works());
     MemberFacts {
         slot: member.slot.index,
         member: id,
@@ -60,6 +61,7 @@ fn member_facts(state: &State, id: MemberId, member: &Member, now: Timestamp) ->
         host_name: host.map_or_else(|| member.slot.service.clone(), |host| host.name.clone()),
         host_up,
         host_since: host.map_or(now, |host| host.since),
+        scheduling: host.map_or(Scheduling::Open, |host| host.scheduling),
         addresses: member.addresses.iter().map(|a| (a.network.clone(), a.address)).collect(),
         joins_existing: member.joins_existing,
         seen_since: member.observed_at,
@@ -145,7 +147,7 @@ pub fn brake(state: &State) -> Option<String> {
     let mut down: Vec<Timestamp> = state
         .hosts
         .values()
-        .filter(|host| !host.is_up() && host.boot.is_some())
+        .filter(|host| !host.is_up() && host.boot.is_some() && !host.resting)
         .map(|host| host.since)
         .filter(|since| state.brake_released.is_none_or(|released| *since > released))
         .collect();

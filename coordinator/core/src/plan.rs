@@ -25,7 +25,7 @@ pub fn published(state: &State, host: &HostId) -> Option<HostPlan> {
         return None;
     }
     let incarnation = state.platform.as_ref()?.incarnation;
-    let members = outline.members.iter().filter_map(|(id, ..)| member_plan(*id, state.members.get(id)?));
+    let members = outline.members.iter().filter_map(|(id, ..)| member_plan(state, *id));
     Some(HostPlan {
         platform: outline.platform.to_owned(),
         host: host.clone(),
@@ -81,7 +81,7 @@ fn outline<'a>(state: &'a State, host: &'a HostId) -> Option<Outline<'a>> {
             rendering.revision,
             hash,
             addresses,
-            member.started,
+            runs(state, member),
             member.restarts,
             member.has_data,
         ))
@@ -115,7 +115,13 @@ fn discarded(state: &State, host: &HostId) -> Vec<MemberId> {
     state.members_on(host).filter(|(_, member)| gone(member)).map(|(id, _)| id).collect()
 }
 
-fn member_plan(id: MemberId, member: &Member) -> Option<MemberPlan> {
+/// It is to run: it was started, and its host is not stopped for maintenance.
+fn runs(state: &State, member: &Member) -> bool {
+    member.started && state.hosts.get(&member.host).is_none_or(|host| !host.resting)
+}
+
+fn member_plan(state: &State, id: MemberId) -> Option<MemberPlan> {
+    let member = state.members.get(&id)?;
     let rendering = member.rendering.as_ref()?;
     Some(MemberPlan {
         slot: member.slot.clone(),
@@ -123,7 +129,7 @@ fn member_plan(id: MemberId, member: &Member) -> Option<MemberPlan> {
         revision: rendering.revision,
         rendered: (*rendering.rendered).clone(),
         addresses: member.addresses.clone(),
-        run: if member.started { Run::Running } else { Run::Stopped },
+        run: if runs(state, member) { Run::Running } else { Run::Stopped },
         guard: rendering.guard.as_deref().cloned(),
         restarts: member.restarts,
         has_data: member.has_data,

@@ -27,6 +27,25 @@ pub fn of_service(
     Some(kind.survivability(&facts))
 }
 
+/// What the loss of these hosts together does to a service, as if all their members were on the first one.
+#[must_use]
+pub fn of_set(state: &State, name: &Name, now: Timestamp, hosts: &[HostId]) -> Option<Survivability> {
+    let kind = kind_of(state.services.get(name)?)?;
+    let mut facts = service_facts(state, name, now)?;
+    merge(&mut facts, hosts);
+    Some(kind.survivability(&facts))
+}
+
+fn merge(facts: &mut ServiceFacts<'_>, hosts: &[HostId]) {
+    let Some(first) = hosts.first() else { return };
+    for member in facts.members.iter_mut().filter(|member| hosts.contains(&member.host)) {
+        member.host = first.clone();
+    }
+    for child in facts.children.values_mut() {
+        merge(child, hosts);
+    }
+}
+
 /// A zone is one big host: its members are moved, on paper, to the zone's first host.
 fn merge_zones(state: &State, facts: &mut ServiceFacts<'_>) {
     for member in &mut facts.members {
@@ -110,7 +129,8 @@ pub fn coordinator_lines(state: &State, coordinators: &[CoordinatorView]) -> Vec
     lines
 }
 
-fn endpoint_is_on(endpoint: &str, address: &str) -> bool {
+/// A coordinator listens at this address.
+pub fn endpoint_is_on(endpoint: &str, address: &str) -> bool {
     let bare = endpoint.rsplit_once("://").map_or(endpoint, |(_, rest)| rest);
     bare.rsplit_once(':').map_or(bare, |(host, _)| host).trim_matches(['[', ']']) == address
 }

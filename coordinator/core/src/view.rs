@@ -12,7 +12,7 @@ use muster_model::view::{
 use crate::detail::details;
 use crate::facts::{brake, child_peers, kind_of, layout_of, needed_secrets, peers_of, service_facts};
 use crate::kinds::Endpoint;
-use crate::reconcile::{may_start, surplus_waits};
+use crate::reconcile::{may_start, rests, surplus_waits};
 use crate::scheduler::choose;
 use crate::state::{Host, Member, Operation, Phase, State};
 use crate::survive::promises;
@@ -95,6 +95,8 @@ fn host(state: &State, local: &Local, id: &HostId, host: &Host) -> HostView {
         liveness: local.liveness.get(id).copied().unwrap_or(agreed),
         since: host.since,
         scheduling: host.scheduling,
+        rests: rests(state, id),
+        run: host.boot.as_ref().map(|boot| boot.0.clone()).unwrap_or_default(),
         facts: (*host.facts).clone(),
         members: u32::try_from(state.members_on(id).count()).unwrap_or(u32::MAX),
         conditions,
@@ -163,7 +165,7 @@ fn not_placed(state: &State, name: &Name) -> Option<String> {
 }
 
 fn member(state: &State, local: &Local, service: &Name, id: MemberId, row: &Member) -> MemberView {
-    let host_up = state.hosts.get(&row.host).is_some_and(Host::is_up);
+    let host_up = state.hosts.get(&row.host).is_some_and(Host::works);
     let seen = row.seen().filter(|_| host_up);
     let (word, detail) = condition(state, local, service, row, host_up);
     MemberView {
@@ -192,6 +194,9 @@ fn condition(
     if row.phase != Phase::Active {
         let text = if host_up { "leaves its host" } else { "its host must confirm that it is gone" };
         return ("retiring", text.to_owned());
+    }
+    if state.hosts.get(&row.host).is_some_and(|host| host.resting) {
+        return ("resting", "its host is in maintenance".to_owned());
     }
     if !host_up {
         return ("unknown", "its host is down".to_owned());
@@ -241,6 +246,9 @@ fn notices(state: &State, local: &Local) -> Vec<String> {
         if !host.is_up() {
             let what = if host.boot.is_some() { "is down" } else { "has not connected yet" };
             notices.push(format!("host {} {what} for {}", host.name, local.now.since(host.since)));
+        } else if host.is_in_maintenance() {
+            let how = if host.resting { "is in maintenance" } else { "is being prepared for maintenance" };
+            notices.push(format!("host {} {how}: `muster host uncordon {0}` ends it", host.name));
         } else if !host.engine.0 && host.boot.is_some() {
             let since = local.now.since(host.engine.1);
             notices.push(format!("the Docker Engine of host {} does not answer for {since}", host.name));

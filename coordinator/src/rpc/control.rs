@@ -13,10 +13,10 @@ use muster_core::command::Caller;
 use muster_core::state::State;
 use muster_core::view::{self, Local};
 use muster_core::{dry_run, explain, holders, secrets, view as views, what_if};
-use muster_model::ids::{Name, OperationId};
+use muster_model::ids::{HostId, Name, OperationId};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::Timestamp;
-use muster_model::view::{Diagnostic, PlanView};
+use muster_model::view::{CoordinatorView, Diagnostic, PlanView};
 use muster_proto::control as pb;
 use muster_proto::control::control_server::Control;
 use muster_runtime::access;
@@ -188,8 +188,8 @@ impl Control for Controls {
         &self,
         request: Request<pb::SetSchedulingRequest>,
     ) -> Result<Response<pb::Changed>, Status> {
-        let actor = actor(&request)?;
-        self.schedule(actor, request.into_inner()).await
+        let (actor, role) = (actor(&request)?, access::identity(&request)?.role);
+        self.schedule(actor, role, request.into_inner()).await
     }
 
     async fn remove_host(
@@ -267,12 +267,15 @@ impl Control for Controls {
     }
 
     async fn what_if(&self, request: Request<pb::WhatIfRequest>) -> Result<Response<pb::View>, Status> {
-        let host = name("host", &request.into_inner().host)?;
+        let request = request.into_inner();
         let state = self.read().await?;
-        let (id, _) =
-            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
         let coordinators = group::views(&self.parts.consensus);
-        Ok(view(&what_if::host_down(&state, id, self.now(&state), &coordinators)))
+        if !request.coordinators.is_empty() {
+            let lost = lost_coordinators(&request.coordinators, &coordinators)?;
+            return Ok(view(&what_if::coordinators_down(&lost, &coordinators)));
+        }
+        let hosts = lost_hosts(&state, &request)?;
+        Ok(view(&what_if::hosts_down(&state, &hosts, self.now(&state), &coordinators)))
     }
 
     async fn create_token(
@@ -327,4 +330,36 @@ impl Control for Controls {
         let actor = actor(&request)?;
         self.issue(actor, request.into_inner()).await
     }
+}
+
+/// The hosts that a question is about, each once.
+fn lost_hosts(state: &State, request: &pb::WhatIfRequest) -> Result<Vec<HostId>, Status> {
+    if !request.zone.is_empty() {
+        let inside = state.hosts.iter().filter(|(_, host)| host.zone == request.zone);
+        let hosts: Vec<HostId> = inside.map(|(id, _)| id.clone()).collect();
+        let none = || Status::not_found(format!("no host is in the zone `{}`", request.zone));
+        return if hosts.is_empty() { Err(none()) } else { Ok(hosts) };
+    }
+    let one = Some(&request.host).filter(|host| !host.is_empty());
+    let mut found = Vec::new();
+    for host in one.into_iter().chain(&request.hosts) {
+        let host = name("host", host)?;
+        let (id, _) =
+            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
+        if !found.contains(id) {
+            found.push(id.clone());
+        }
+    }
+    if found.is_empty() { Err(Status::invalid_argument("hosts: name at least one")) } else { Ok(found) }
+}
+
+fn lost_coordinators(names: &[String], all: &[CoordinatorView]) -> Result<Vec<u64>, Status> {
+    let find = |name: &String| {
+        let is_it = |one: &&CoordinatorView| one.endpoint == *name || one.id.to_string() == *name;
+        let known: Vec<&str> = all.iter().map(|one| one.endpoint.as_str()).collect();
+        all.iter().find(is_it).map(|one| one.id).ok_or_else(|| {
+            Status::not_found(format!("there is no coordinator `{name}`; there are {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
 }

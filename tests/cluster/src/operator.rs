@@ -114,7 +114,7 @@ impl Operator {
         scheduling: &str,
     ) -> Result<u64, Status> {
         let (host, scheduling) = (host.to_owned(), scheduling.to_owned());
-        let request = pb::SetSchedulingRequest { caller, host, scheduling };
+        let request = pb::SetSchedulingRequest { caller, host, scheduling, accept_outage: false };
         Ok(within(ANSWER, self.control().set_scheduling(request)).await?.into_inner().index)
     }
 

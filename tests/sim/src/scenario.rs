@@ -208,7 +208,7 @@ fn operator(world: &mut World, version: u32, platform: &Platform) {
         6 => {
             let host = host_id(world.rng.between(1, world.hosts.len() as u64) as usize);
             let scheduling = if world.rng.chance(500) { Scheduling::Cordoned } else { Scheduling::Open };
-            world.enter(What::SetScheduling { host, scheduling });
+            world.enter(What::SetScheduling { host, scheduling, outage: false });
         }
         _ => {
             let open: BTreeMap<OperationId, Verb> = world
@@ -241,7 +241,7 @@ fn repair(world: &mut World, platform: &Platform) -> Result<u64, String> {
     }
     for number in 1..=world.hosts.len() {
         let host = host_id(number);
-        world.enter(What::SetScheduling { host, scheduling: Scheduling::Open });
+        world.enter(What::SetScheduling { host, scheduling: Scheduling::Open, outage: false });
     }
     world.apply_spec(platform.spec("good-last", 2));
     let mut right_since = None;

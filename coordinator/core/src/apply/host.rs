@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use muster_model::ids::{BootId, HostId, MemberId};
+use muster_model::ids::{BootId, HostId, LogIndex, MemberId, Name};
 use muster_model::observed::{Condition, HostFacts};
 use muster_model::time::Timestamp;
 use muster_model::view::Scheduling;
 
-use super::{event, touch_services_on, unfit, unknown};
+use super::{event, fresh, touch_services_on, unfit, unknown};
 use crate::command::{HostRegistration, LogMeta, Rejected};
 use crate::holders;
 use crate::state::{Host, Liveness, Member, Phase, State};
@@ -47,6 +47,8 @@ pub fn register(state: &mut State, new: &HostRegistration, meta: LogMeta) -> Res
         since: meta.at,
         boot: None,
         scheduling: Scheduling::Open,
+        outage_accepted: false,
+        resting: false,
         facts: Arc::default(),
         engine: (false, meta.at),
         conditions: Vec::new(),
@@ -168,16 +170,51 @@ pub fn scheduling(
     state: &mut State,
     id: &HostId,
     scheduling: Scheduling,
+    outage: bool,
     meta: LogMeta,
 ) -> Result<(), Rejected> {
     let host = state.hosts.get_mut(id).ok_or_else(|| unknown("host", id))?;
+    let rested = host.resting && scheduling != Scheduling::Maintenance;
+    host.outage_accepted = outage && scheduling == Scheduling::Maintenance;
     if host.scheduling != scheduling {
         host.scheduling = scheduling;
         host.version = meta.index;
         let name = host.name.to_string();
         event(state, meta, &name, format!("scheduling is now {scheduling:?}").to_lowercase());
+        touch_services_on(state, id, meta.index);
+    }
+    if rested {
+        set_resting(state, id, false, meta);
     }
     Ok(())
+}
+
+/// Every member of a host in maintenance is stopped by its plan.
+pub fn rest(state: &mut State, id: &HostId, seen: LogIndex, meta: LogMeta) -> Result<(), Rejected> {
+    let host = state.hosts.get(id).ok_or_else(|| unknown("host", id))?;
+    if !host.is_in_maintenance() || !host.works() {
+        return Err(unfit(format!("host {} is not being prepared for maintenance", host.name)));
+    }
+    let name = host.name.to_string();
+    let services: Vec<Name> = state.members_on(id).map(|(_, m)| m.slot.service.clone()).collect();
+    for service in &services {
+        fresh(state, service, seen)?;
+    }
+    set_resting(state, id, true, meta);
+    event(state, meta, &name, "its members are stopped for maintenance");
+    Ok(())
+}
+
+/// Safety: what an agent said of its members before it heard of this confirms nothing.
+fn set_resting(state: &mut State, id: &HostId, resting: bool, meta: LogMeta) {
+    if let Some(host) = state.hosts.get_mut(id) {
+        host.resting = resting;
+        host.version = meta.index;
+    }
+    for member in state.members.values_mut().filter(|m| m.host == *id) {
+        member.told = None;
+    }
+    touch_services_on(state, id, meta.index);
 }
 
 /// The host's keys are revoked with its row: an agent that comes back is refused, and so is what it says. Members that

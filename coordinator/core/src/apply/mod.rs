@@ -21,7 +21,7 @@ use crate::command::{Caller, Command, LogMeta, Rejected, Reply, What};
 use crate::state::{EVENTS_KEPT, State};
 
 /// Who acts when nobody asked.
-const PLATFORM: &str = "muster";
+pub const PLATFORM: &str = "muster";
 
 /// Replies kept per client.
 const REPLIES_KEPT: usize = 64;
@@ -69,7 +69,10 @@ fn dispatch(state: &mut State, command: &Command, meta: LogMeta) -> Result<Reply
             host::facts(state, host, boot, facts, *engine, conditions, meta)?;
         }
         What::HostInventory { host, found } => host::inventory(state, host, found.as_deref(), meta)?,
-        What::SetScheduling { host, scheduling } => host::scheduling(state, host, *scheduling, meta)?,
+        What::SetScheduling { host, scheduling, outage } => {
+            host::scheduling(state, host, *scheduling, *outage, meta)?;
+        }
+        What::RestHost { host, seen } => host::rest(state, host, *seen, meta)?,
         What::RemoveHost { host } => host::remove(state, host, meta)?,
         What::ApplySpec { spec, yaml, at } => platform::apply_spec(state, spec, yaml, *at, meta)?,
         What::Service { service, seen, acts } => {

@@ -12,7 +12,11 @@ pub fn of(what: &What) -> String {
         What::HostInventory { host, found: None } => format!("inventory of host {host} is settled"),
         What::HostInventory { host, .. } => format!("inventory of host {host}"),
         What::RemoveHost { host } => format!("removal of host {host}"),
-        What::SetScheduling { host, scheduling } => format!("scheduling of host {host}: {scheduling:?}"),
+        What::SetScheduling { host, scheduling, outage } => {
+            let outage = if *outage { ", an outage is accepted" } else { "" };
+            format!("scheduling of host {host}: {scheduling:?}{outage}")
+        }
+        What::RestHost { host, .. } => format!("rest of host {host}"),
         What::ApplySpec { yaml, at, .. } => {
             format!("apply a spec of {} bytes, planned at {}", yaml.len(), at.map_or(0, |i| i.0))
         }

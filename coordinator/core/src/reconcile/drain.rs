@@ -52,7 +52,7 @@ fn next(state: &State, name: &Name, now: Timestamp) -> Option<OperationKind> {
 }
 
 /// A member that stays gives at least its leading role away.
-fn role(state: &State, name: &Name, slot: u32, here: &[u32], now: Timestamp) -> Option<OperationKind> {
+pub fn role(state: &State, name: &Name, slot: u32, here: &[u32], now: Timestamp) -> Option<OperationKind> {
     let (facts, kind) = (service_facts(state, name, now)?, kind_of(state.services.get(name)?)?);
     if !kind.leads(&facts, slot) {
         return None;
@@ -77,7 +77,7 @@ pub fn stays(state: &State, name: &Name, slot: u32, host: &HostId, now: Timestam
     replace::refusal(state, name, slot, false, now)
 }
 
-fn failed_lately(state: &State, name: &Name, wanted: &OperationKind, now: Timestamp) -> bool {
+pub fn failed_lately(state: &State, name: &Name, wanted: &OperationKind, now: Timestamp) -> bool {
     let same = state.operations.values().filter(|op| op.service == *name && op.kind == *wanted);
     same.filter_map(|op| op.outcome).any(|(at, outcome)| outcome != Outcome::Done && now.since(at) < PAUSE)
 }

@@ -9,6 +9,7 @@ mod bootstrap;
 mod drain;
 mod drill;
 mod expand;
+mod maintenance;
 mod operate;
 mod place;
 mod procedure;
@@ -24,6 +25,7 @@ mod step;
 mod switchover;
 
 pub use drain::stays;
+pub use maintenance::{refusal as maintenance_refusal, rests, waits as maintenance_waits};
 #[cfg(test)]
 pub use procedure::step_of;
 pub use replace::refusal as replace_refusal;
@@ -51,6 +53,7 @@ pub const ALL: &[(&str, Reconciler)] = &[
     ("start", start::start),
     ("procedure", procedure::due),
     ("drain", drain::drain),
+    ("maintenance", maintenance::maintenance),
     ("rollout", rollout::rollout),
     ("asked", asked::asked),
     ("operate", operate::operate),

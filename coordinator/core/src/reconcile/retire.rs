@@ -168,6 +168,9 @@ fn may_replace(
     let Some(host) = state.hosts.get(&row.host).filter(|host| !host.is_up()) else {
         return wait("its host is up");
     };
+    if host.is_in_maintenance() {
+        return wait("its host is in maintenance");
+    }
     if layout.exclusive {
         return wait("it may run in one place only, and its stop is not confirmed");
     }

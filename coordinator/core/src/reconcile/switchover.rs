@@ -4,6 +4,7 @@ use muster_model::observed::TaskOutcome;
 use muster_model::time::Millis;
 
 use super::step::Turn;
+use crate::apply::PLATFORM;
 use crate::command::{Act, Advance, TaskDraft};
 use crate::kinds::{Kind, ServiceFacts};
 use crate::state::{OperationKind, Outcome, Step};
@@ -84,7 +85,9 @@ pub fn switching(
 fn arrived(turn: &Turn<'_>, facts: &ServiceFacts<'_>, kind: &dyn Kind, leader: u32) -> Advance {
     let status = format!("{}/{leader} leads", facts.name);
     if matches!(turn.operation.kind, OperationKind::Switchover { .. }) {
-        let chosen = kind.operators_choice(facts, leader);
+        // What the platform itself moved out of the way may move back.
+        let asked = turn.operation.actor != PLATFORM;
+        let chosen = asked.then(|| kind.operators_choice(facts, leader)).flatten();
         let acts = chosen.into_iter().map(|(key, value)| Act::Record { key, value }).collect();
         return turn.end(Outcome::Done, status).with_acts(facts.name, acts);
     }

@@ -43,6 +43,12 @@ pub struct Host {
     pub boot: Option<BootId>,
     /// Written by operators.
     pub scheduling: Scheduling,
+    /// In maintenance: services that cannot bear its absence are stopped all the same, on the operator's word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outage_accepted: bool,
+    /// In maintenance: its plan stops every member. Written by `RestHost`, ended with the maintenance.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resting: bool,
     /// Written by reports.
     pub facts: Arc<HostFacts>,
     /// Whether its Docker Engine answers, and since when that is so.
@@ -66,5 +72,17 @@ impl Host {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.liveness == Liveness::Up
+    }
+
+    /// Its members can be counted on: its agent beats, and they are not stopped for maintenance.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.is_up() && !self.resting
+    }
+
+    /// An operator has it in hand: what is silent on it is not replaced.
+    #[must_use]
+    pub fn is_in_maintenance(&self) -> bool {
+        self.scheduling == Scheduling::Maintenance
     }
 }

@@ -133,6 +133,12 @@ impl Member {
         !self.started && rests && self.obeys()
     }
 
+    /// Of a host that rests: its agent, knowing that, said that nothing of it runs.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.obeys() && self.observed.as_ref().is_some_and(|seen| seen.stopped && !seen.running)
+    }
+
     /// It is to run, and its agent has no container of it and says why it makes none.
     #[must_use]
     pub fn is_missing(&self) -> bool {

@@ -89,7 +89,7 @@ fn the_time_of_the_state_never_goes_back() {
     let mut world = World::new(1);
     let at = world.state.at;
     world.now = Timestamp(5);
-    world.must(What::SetScheduling { host: host_id(1), scheduling: Scheduling::Cordoned });
+    world.must(What::SetScheduling { host: host_id(1), scheduling: Scheduling::Cordoned, outage: false });
     assert_eq!(world.state.at, at);
 }
 

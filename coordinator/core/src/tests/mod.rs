@@ -9,6 +9,7 @@ mod exporters;
 mod liveness;
 mod locks;
 mod loss;
+mod maintenance;
 mod operations;
 mod placing;
 mod plans;
@@ -20,6 +21,7 @@ mod replace;
 mod rotation;
 mod scale;
 mod stops;
+mod what_if;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -195,7 +197,10 @@ impl World {
     fn agent(&mut self, host: &HostId, plan: &HostPlan) {
         let mut members = Vec::new();
         for member in &plan.members {
-            let seen = (member.run == Run::Running).then(|| self.see(member));
+            let seen = match member.run {
+                Run::Running => Some(self.see(member)),
+                Run::Stopped => Some(Observed { stopped: true, ..Observed::default() }),
+            };
             if self.state.members[&member.member].observed != seen {
                 members.push((member.member, seen));
             }

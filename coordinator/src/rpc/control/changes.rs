@@ -9,7 +9,7 @@ use muster_core::facts::kind_of as kind_of_service;
 use muster_core::holders;
 use muster_core::kinds::CA;
 use muster_core::leave;
-use muster_core::reconcile::replace_refusal;
+use muster_core::reconcile::{maintenance_refusal, replace_refusal};
 use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
@@ -59,6 +59,7 @@ impl Controls {
     pub(super) async fn schedule(
         &self,
         actor: String,
+        role: Role,
         request: pb::SetSchedulingRequest,
     ) -> Result<Response<pb::Changed>, Status> {
         let state = self.read().await?;
@@ -69,13 +70,29 @@ impl Controls {
             "open" => Scheduling::Open,
             "cordoned" => Scheduling::Cordoned,
             "draining" => Scheduling::Draining,
+            "maintenance" => Scheduling::Maintenance,
             other => {
                 return Err(Status::invalid_argument(format!(
-                    "scheduling: `{other}` is not `open`, `cordoned` or `draining`"
+                    "scheduling: `{other}` is not `open`, `cordoned`, `draining` or `maintenance`"
                 )));
             }
         };
-        let what = What::SetScheduling { host: id.clone(), scheduling };
+        let outage = request.accept_outage;
+        if outage && role != Role::Admin {
+            return Err(Status::permission_denied("only admins accept an outage: leave accept_outage out"));
+        }
+        if scheduling == Scheduling::Maintenance
+            && let Some(why) = maintenance_refusal(
+                &state,
+                id,
+                outage,
+                &group::views(&self.parts.consensus),
+                self.now(&state),
+            )
+        {
+            return Err(Status::failed_precondition(why));
+        }
+        let what = What::SetScheduling { host: id.clone(), scheduling, outage };
         let reply = self.propose(actor, request.caller, what).await?;
         Ok(Response::new(pb::Changed { index: reply.index.0 }))
     }

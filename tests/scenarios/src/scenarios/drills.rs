@@ -39,7 +39,11 @@ pub const KILL_HOST_BY_AGENT: Scenario = Scenario {
 };
 
 fn file(platform: &Platform, name: &str, body: &str) -> Result<String> {
-    let service = &platform.settings.service;
+    file_for(platform, platform.settings.service.as_str(), name, body)
+}
+
+/// A drill's file for this service.
+pub fn file_for(platform: &Platform, service: &str, name: &str, body: &str) -> Result<String> {
     let yaml = format!("drill: 1\nname: {name}\nservice: {service}\n{body}");
     Ok(platform.write_spec(&format!("{name}.yaml"), &yaml)?.to_string_lossy().into_owned())
 }
@@ -51,7 +55,7 @@ fn report(platform: &Platform, arguments: &[&str]) -> Result<Value> {
 }
 
 /// No acknowledged row is lost, enough were acknowledged for that to mean something, and the gap ended in time.
-fn judge(report: &Value, rto_max_ms: u64, acked_min: u64) -> Result<Value> {
+pub fn judge(report: &Value, rto_max_ms: u64, acked_min: u64) -> Result<Value> {
     let number = |pointer: &str| {
         let value = report.pointer(pointer).and_then(Value::as_u64);
         value.with_context(|| format!("no {pointer} in the report {report}"))

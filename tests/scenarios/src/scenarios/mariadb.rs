@@ -100,6 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     members::MARIADB_REPLACE,
     members::MARIADB_SCALE,
+    super::engine_drills::MARIADB,
     Scenario {
         name: "mariadb-secret-rotate",
         what: "all passwords change under load; open sessions stay",

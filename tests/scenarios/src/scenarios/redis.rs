@@ -107,6 +107,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     members::REDIS_REPLACE,
     members::REDIS_KILL_ALL,
+    super::engine_drills::REDIS,
     Scenario {
         name: "redis-reshard",
         what: "a fourth shard under load, the leading coordinator killed in the middle, and three shards again (4 hosts)",

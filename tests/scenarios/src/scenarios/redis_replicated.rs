@@ -88,6 +88,7 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: scale,
     },
+    super::engine_drills::REDIS_REPLICATED,
 ];
 
 /// Its own name: a cluster of the same name could not become this.

@@ -91,6 +91,8 @@ pub const SCENARIOS: &[Scenario] = &[
         act: kill_host,
     },
     super::s3_dark::COMPARED,
+    super::engine_drills::S3,
+    super::s3_metrics::METRICS,
     Scenario {
         name: "s3-replace",
         what: "a lost member is replaced with an empty drive and healed, no other is started again",
@@ -148,7 +150,7 @@ pub fn name(platform: &Platform) -> &str {
 }
 
 /// A writer on a host that is not `avoided`, on an image and a state that are known.
-fn writer(platform: &Platform, what: &str, avoided: Option<&str>) -> Result<Writer> {
+pub fn writer(platform: &Platform, what: &str, avoided: Option<&str>) -> Result<Writer> {
     platform.wait_healthy(name(platform), WHOLE)?;
     let hosts = platform.hosts()?;
     let host = hosts.into_iter().rev().find(|host| Some(host.name()) != avoided).context("no other host")?;
@@ -166,7 +168,7 @@ fn first_member(platform: &Platform) -> Result<(MemberView, Host)> {
     Ok((member, host))
 }
 
-fn finish(platform: &Platform, writer: Writer) -> Result<Value> {
+pub fn finish(platform: &Platform, writer: Writer) -> Result<Value> {
     platform.wait_healthy(name(platform), WHOLE)?;
     sleep(AFTER);
     let summary = writer.finish()?;
