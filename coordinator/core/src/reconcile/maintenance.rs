@@ -104,8 +104,10 @@ fn waits_for(state: &State, name: &Name, id: &HostId, outage: bool, now: Timesta
     if here.is_empty() || kind.beside_owner() {
         return None;
     }
-    if let Some(leader) = here.iter().find(|member| kind.leads(&facts, member.slot)) {
-        return Some(format!("{name}/{} leads", leader.slot));
+    let slots: Vec<u32> = here.iter().map(|member| member.slot).collect();
+    // Engines that elect by themselves, as etcd does, are not asked to: what they need is in their guard.
+    if let Some(slot) = slots.iter().find(|slot| drain::role(state, name, **slot, &slots, now).is_some()) {
+        return Some(format!("{name}/{slot} leads"));
     }
     behind(&facts, id).or_else(|| may_not_stop(kind, &facts, &here))
 }

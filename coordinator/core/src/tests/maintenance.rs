@@ -142,6 +142,21 @@ fn it_waits_while_another_member_is_behind_or_an_operation_runs() {
 }
 
 #[test]
+fn a_leader_that_its_engine_replaces_by_itself_is_not_waited_for() {
+    let mut world = World::with_postgres();
+    let number = number_of(&world, "pg-main-etcd", 1);
+    let etcd = world.state.members_of(&name("pg-main-etcd"))[&1].0;
+    world.leaders.insert(name("pg-main"), world.state.members_of(&name("pg-main"))[&2].0);
+    world.run_for(Millis::seconds(5));
+    if number_of(&world, "pg-main", 2) == number {
+        world.leaders.insert(name("pg-main"), world.state.members_of(&name("pg-main"))[&3].0);
+        world.run_for(Millis::seconds(5));
+    }
+    world.state.members.get_mut(&etcd).unwrap().observed.as_mut().unwrap().role = Some("leader".to_owned());
+    assert_eq!(maintenance_waits(&world.state, &host_id(number), false, world.now), [""; 0]);
+}
+
+#[test]
 fn a_rest_that_was_decided_on_an_older_state_is_refused() {
     let mut world = World::with_postgres();
     let service = name("pg-main");
