@@ -246,7 +246,8 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
     }
     let leads = |member: &MemberFacts| leads(service, settings, member.slot);
     let outdated = || service.members.iter().filter(|member| !member.current);
-    if let Some(broken) = outdated().find(|m| parts::is_broken(service, m) && !leads(m)) {
+    let waits = |m: &MemberFacts| settings.mode == Mode::Replicated && replicated::waits(service, m);
+    if let Some(broken) = outdated().find(|m| parts::is_broken(service, m) && !leads(m) && !waits(m)) {
         return UpdateStep::Recreate(broken.member);
     }
     if let Some(waiting) = missing(service, settings).first() {

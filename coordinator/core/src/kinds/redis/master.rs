@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::need::{Need, Step, commands};
 use super::observe::REPLICA;
 use super::settings::Settings;
-use super::succession::Loss;
+use super::succession::{Loss, heirs};
 use super::term::{self, KEY, NOBODY, Term};
 use super::{PORT, render};
 use crate::kinds::{MemberFacts, ServiceFacts, operator_said, parts};
@@ -98,6 +98,11 @@ fn lead(
     };
     match Loss::of(service, member) {
         Ok(()) => resume(service, settings, recorded, member, answers),
+        // Nobody else can: an update with an image that starts is what helps, and it does not wait for this.
+        Err(Some(Loss::Ended | Loss::Hung)) if heirs(service, recorded).is_empty() => {
+            let what = format!("{} is to run: no other member can lead", title(service, member));
+            Some(Need { procedure: "lead", what, step: Step::Wait })
+        }
         Err(Some(loss)) => Some(succeed(service, loss)),
         Err(None) => None,
     }
@@ -127,7 +132,7 @@ fn resume(
     if !first && !fits {
         return wait(format!("{} has no data of the last term", title(service, member)));
     }
-    let followed = term::follows(member).filter(|at| *at != NOBODY);
+    let followed = term::follows(member).filter(|at| !at.is_loopback());
     let whom =
         followed.and_then(|at| service.members.iter().find(|other| term::address(other, settings) == at));
     // It gave its role away, and whom it gave it to does not say so: that one may take writes.
@@ -219,8 +224,9 @@ fn call(what: &str, of: Asked, words: &str) -> RespCall {
     RespCall { address: of.map(|(_, address)| address), ..render::call(&name, words) }
 }
 
-fn replica_of(master: std::net::Ipv4Addr, of: Asked) -> RespCall {
-    let port = if master == NOBODY { 1 } else { PORT };
+/// Follows that one from now on.
+pub fn replica_of(master: std::net::Ipv4Addr, of: Asked) -> RespCall {
+    let port = if master.is_loopback() { 1 } else { PORT };
     call("follow", of, &format!("REPLICAOF {master} {port}"))
 }
 

@@ -7,7 +7,7 @@ use muster_model::observed::MemberStatus;
 use serde_json::Value;
 
 use super::settings::{Mode, Settings};
-use super::term::NOBODY;
+use super::term::{NOBODY, NOBODY_YET};
 use crate::kinds::versions::VERSION;
 use crate::kinds::{Observed, parts};
 
@@ -100,7 +100,7 @@ pub fn interpret(settings: &Settings, status: &MemberStatus) -> Observed {
         seen.detail = match (seen.ready, info("master_sync_in_progress")) {
             (true, _) => String::new(),
             (false, "1") => "copies its master's data".to_owned(),
-            (false, _) if info("master_host") == NOBODY.to_string() => {
+            (false, _) if [NOBODY, NOBODY_YET].iter().any(|at| info("master_host") == at.to_string()) => {
                 "waits to be told whom to follow".to_owned()
             }
             (false, _) => "has no link to its master".to_owned(),

@@ -64,6 +64,13 @@ pub fn health(service: &ServiceFacts<'_>, settings: &Settings, reasons: Vec<Stri
     parts::health(word, reasons)
 }
 
+/// It does not serve only because nobody leads: a new image would not help it, and one that does not start would take away the
+/// member that could lead.
+pub fn waits(service: &ServiceFacts<'_>, member: &MemberFacts) -> bool {
+    let answers = member.seen.as_ref().is_some_and(|seen| seen.running && seen.role.is_some());
+    answers && leader(service).is_none()
+}
+
 /// The replica that takes the master's place: one that is up to date with an update first.
 pub fn heir(service: &ServiceFacts<'_>, settings: &Settings) -> Option<u32> {
     let leader = leader(service)?;

@@ -361,6 +361,39 @@ fn a_host_that_is_silent_proves_nothing_and_an_operators_word_does() {
     });
 }
 
+/// A host came back between the record of the next term and the word to its master, whose start script found all as it was.
+#[test]
+fn replicas_leave_a_master_that_only_an_operator_called_off_before_another_one_is_recorded() {
+    let members = vec![dark(node(1, 1, "4 1")), node(2, 1, "4 1"), node(3, 1, "4 1")];
+    judge(members, "4 1", |facts| {
+        let leaves = "REPLICAOF 127.0.0.2 1";
+        let asks = ["INFO", "GET muster:master", "GET muster:beat"];
+        let each = [&[leaves], &asks[..]].concat();
+        assert_eq!(
+            task(&step(facts, &[word(facts, &[])])),
+            (MemberId(2), [each.clone(), each].concat().iter().map(|words| (*words).to_owned()).collect())
+        );
+    });
+    // Here its agent answers for it, and may have it back within seconds: they stay with it.
+    let members = vec![ended(node(1, 1, "4 1")), node(2, 1, "4 1"), node(3, 1, "4 1")];
+    judge(members, "4 1", |facts| {
+        let (_, words) = task(&step(facts, &[]));
+        assert!(words.iter().all(|words| !words.starts_with("REPLICAOF")), "{words:?}");
+    });
+    // It came back first: it leads again, and has its replicas back.
+    let mut members = vec![node(1, 0, "4 1"), node(2, 0, "4 1"), node(3, 0, "4 1")];
+    for heir in &mut members[1..] {
+        heir.seen.as_mut().unwrap().facts.insert("follows".to_owned(), "127.0.0.2".to_owned());
+    }
+    judge(members.clone(), "4 1", |facts| {
+        assert_eq!(task(&step(facts, &[])), (MemberId(1), vec!["REPLICAOF NO ONE".to_owned()]));
+    });
+    // It came back too late: the one that was chosen leads.
+    judge(members, "5 2", |facts| {
+        assert_eq!(task(&step(facts, &[])), (MemberId(2), vec!["REPLICAOF NO ONE".to_owned()]));
+    });
+}
+
 #[test]
 fn a_word_about_one_member_is_none_about_another() {
     let members = vec![dark(node(1, 1, "4 1")), node(2, 1, "4 1"), dark(node(3, 1, "4 1"))];
@@ -442,4 +475,24 @@ fn an_update_takes_replicas_first_and_the_master_after_it_gave_its_role_away() {
         assert_eq!(losses.stops_writes.len(), 1, "only its master's host: {losses:?}");
         assert!(losses.stops_reads.is_empty());
     });
+}
+
+/// An update put an image that does not start at the only member with data, while that one waited for the word to lead.
+#[test]
+fn while_nobody_leads_an_update_takes_nobody_that_answers_and_waits_for_nobody_that_cannot() {
+    let old = |members: Vec<MemberFacts>| members.into_iter().map(|m| MemberFacts { current: false, ..m });
+    let members: Vec<MemberFacts> = old(vec![node(1, 0, "1 1"), node(2, 0, ""), node(3, 0, "")]).collect();
+    judge(members.clone(), "1 1", |facts| {
+        assert!(matches!(Redis.next_update(facts), UpdateStep::Wait(_)), "{:?}", Redis.next_update(facts));
+        assert_eq!(task(&step(facts, &[])), (MemberId(1), vec!["REPLICAOF NO ONE".to_owned()]));
+    });
+    // It got such an image all the same. Nobody else can lead, and the next image is not held up by that.
+    let mut hung = members;
+    hung[0].seen = Some(Observed { running: true, ..Observed::default() });
+    judge(hung.clone(), "1 1", |facts| {
+        assert_eq!(Redis.due(facts), None);
+        assert_eq!(Redis.next_update(facts), UpdateStep::Recreate(MemberId(1)));
+    });
+    hung[1] = node(2, 1, "1 1");
+    judge(hung, "1 1", |facts| assert_eq!(due(facts).name, "promote", "this one can"));
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::repair::began;
 use super::settings::Settings;
-use super::term::{self, RECORD, Term};
+use super::term::{self, NOBODY_YET, RECORD, Term};
 use super::{master, render};
 use crate::command::TaskDraft;
 use crate::kinds::{MemberFacts, ProcedureStep, ServiceFacts, operator_said};
@@ -62,6 +62,11 @@ impl Loss {
             Some(_) => Ok(()),
         }
     }
+
+    /// Only an operator's word says that it does not run.
+    const fn is_unbound(self) -> bool {
+        matches!(self, Self::Silent | Self::Gone)
+    }
 }
 
 /// The next step towards another master.
@@ -76,7 +81,7 @@ pub fn succeed(
     };
     let old = service.members.iter().find(|m| m.member == recorded.member);
     let others = || service.members.iter().filter(|m| m.member != recorded.member);
-    let heirs: Vec<&MemberFacts> = others().filter(|m| could_lead(m, recorded)).collect();
+    let heirs = heirs(service, recorded);
     if let Some(old) = old.filter(|_| loss == Loss::Silent) {
         let question = ask_operator(service, old, "it may still take writes", "is off");
         if !is_answered(&question, answers) {
@@ -95,7 +100,7 @@ pub fn succeed(
     }
     let asked: Vec<(Timestamp, &TaskOutcome)> =
         answers.iter().filter_map(|(label, outcome)| Some((began(label, POSITIONS)?, outcome))).collect();
-    let ask = || ask_positions(service, settings, first, &heirs);
+    let ask = || ask_positions(service, settings, loss, first, &heirs);
     let Some((begun, _)) = asked.first() else { return ask() };
     if let (Some(old), Some(patience)) = (old, patience(loss)) {
         if service.now.since(*begun) < patience {
@@ -143,6 +148,12 @@ const fn patience(loss: Loss) -> Option<Millis> {
     }
 }
 
+/// Those that could lead now in the place of the recorded member.
+pub fn heirs<'a>(service: &'a ServiceFacts<'_>, recorded: Term) -> Vec<&'a MemberFacts> {
+    let others = service.members.iter().filter(|m| m.member != recorded.member);
+    others.filter(|m| could_lead(m, recorded)).collect()
+}
+
 /// It runs, and its data is of the last term, or of the one before if the last was never written.
 fn could_lead(member: &MemberFacts, recorded: Term) -> bool {
     !term::loads(member) && term::said(member).is_some_and(|said| said.epoch + 1 >= recorded.epoch)
@@ -166,15 +177,23 @@ fn ask_operator(service: &ServiceFacts<'_>, member: &MemberFacts, risk: &str, is
     }
 }
 
+/// Asks how far each is. Where no agent keeps the old master stopped, it may come back at any moment: they leave it first.
+///
+/// Safety: it takes up its term by itself only while everybody follows it or nobody; that ends before a new term is recorded.
 fn ask_positions(
     service: &ServiceFacts<'_>,
     settings: &Settings,
+    loss: Loss,
     by: &MemberFacts,
     heirs: &[&MemberFacts],
 ) -> ProcedureStep {
     let of = |m: &&MemberFacts| Some((m.slot, term::address(m, settings)));
-    let calls =
-        heirs.iter().flat_map(|m| [master::role(of(m)), master::said(of(m)), master::beats(of(m))]).collect();
+    let leave = |m: &&MemberFacts| loss.is_unbound().then(|| master::replica_of(NOBODY_YET, of(m)));
+    let calls = heirs.iter().flat_map(|m| {
+        let asked = [master::role(of(m)), master::said(of(m)), master::beats(of(m))];
+        leave(m).into_iter().chain(asked)
+    });
+    let calls = calls.collect();
     let task = TaskDraft {
         member: by.member,
         guard: None,

@@ -56,13 +56,23 @@ pub fn need(
 /// elected around, or to be back.
 fn is_orphan(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>], node: &Node<'_>) -> bool {
     let Some(old) = node.follows.filter(|_| !node.master) else { return false };
-    let master = service.members.iter().find(|m| repair::recorded(service, m.slot, m.member) == Some(old));
+    let is_old = |m: &MemberFacts| match repair::recorded(service, m.slot, m.member) {
+        Some(id) => id == old,
+        None => could_be_it(nodes, node, m),
+    };
+    let mut masters = service.members.iter().filter(|m| is_old(m));
     let runs = nodes.iter().any(|other| other.id == old);
     let linked = node.fact.seen.as_ref().is_some_and(|seen| seen.ready);
     !runs
         && !linked
         && master_of(nodes, node.shard()).is_none()
-        && master.is_none_or(|master| is_gone(service, settings, master))
+        && masters.all(|master| is_gone(service, settings, master))
+}
+
+/// Nobody knows which node this member is, and it is of the first ones of the same shard: it may be the master that is missed.
+fn could_be_it(nodes: &[Node<'_>], node: &Node<'_>, member: &MemberFacts) -> bool {
+    let seen = nodes.iter().any(|other| other.fact.member == member.member);
+    shard_of(member.slot) == node.shard() && !member.joins_existing && !seen
 }
 
 /// Its host is dark, it has no data to start with, or it runs and says nothing: an emptied master waits like that until somebody

@@ -16,6 +16,9 @@ pub const RECORD: &str = "master";
 pub const KEY: &str = "muster:master";
 /// Whom a member follows that was told nothing.
 pub const NOBODY: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// Whom a member follows while another master is chosen. Nobody answers there either; but a lost master that comes back sees
+/// by it that its term does not go on, and does not take it up again by itself.
+pub const NOBODY_YET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// One member leads from its beginning to the next one's. Numbers only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

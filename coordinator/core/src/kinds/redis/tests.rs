@@ -566,6 +566,28 @@ fn a_master_that_could_come_back_is_not_asked_about() {
     assert!(!is_asked(whole()));
 }
 
+/// Its id was not recorded when its host went dark: it was taken for one that is no member any more, at once, and the question
+/// did not say whose host must be off.
+#[test]
+fn a_master_that_was_never_recorded_is_no_stranger() {
+    let unrecorded = |members: Vec<MemberFacts>| {
+        let forget = |records: &mut BTreeMap<String, String>| drop(records.remove("node-11"));
+        judge(members, forget, |service| {
+            let service = ServiceFacts { now: Timestamp(100_000), ..service.clone() };
+            super::repair::proceed(&service, &Settings::of(service.spec), &[])
+        })
+    };
+    let mut brief = orphaned(0);
+    brief[0].host_since = Timestamp(70_000);
+    let step = unrecorded(brief.clone());
+    assert!(!matches!(step, ProcedureStep::NeedsOperator { .. }), "it is dark for a moment only: {step:?}");
+    brief[0].joins_existing = true;
+    let step = unrecorded(brief);
+    assert!(matches!(step, ProcedureStep::NeedsOperator { .. }), "it never was the master: {step:?}");
+    let ProcedureStep::NeedsOperator { reason, .. } = unrecorded(orphaned(0)) else { panic!() };
+    assert!(reason.contains("cache/11 on host-1 is gone"), "{reason}");
+}
+
 #[test]
 fn of_several_replicas_the_furthest_is_asked_about() {
     let mut members = orphaned(0);
