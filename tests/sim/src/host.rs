@@ -41,6 +41,8 @@ pub struct FakeHost {
     pub number: usize,
     /// It has power, from this time on.
     pub power_at: u64,
+    /// How often it lost power.
+    pub cuts: u32,
     /// How often it was started.
     pub boots: u32,
     /// The agent.
@@ -61,6 +63,10 @@ pub struct FakeHost {
     pub hears_at: u64,
     /// Other hosts reach its members from this time on.
     pub mesh_at: u64,
+    /// An operator who said that it is off keeps it so until then.
+    pub kept_off: u64,
+    /// It left the platform for good.
+    pub removed: bool,
     /// Members whose volume was destroyed: they never run again.
     pub ruined: BTreeSet<MemberId>,
 }
@@ -73,6 +79,7 @@ impl FakeHost {
             id,
             number,
             power_at: 0,
+            cuts: 0,
             boots: 1,
             agent: Agent::default(),
             containers: BTreeMap::new(),
@@ -83,6 +90,8 @@ impl FakeHost {
             heard_at: 0,
             hears_at: 0,
             mesh_at: 0,
+            kept_off: 0,
+            removed: false,
             ruined: BTreeSet::new(),
         }
     }
@@ -107,7 +116,12 @@ impl FakeHost {
 
     /// Loses power until `until`: containers stop, the agent forgets all but its ledger.
     pub fn power_cut(&mut self, until: u64) {
+        if self.removed {
+            return;
+        }
+        let until = until.max(self.kept_off);
         self.power_at = until;
+        self.cuts += 1;
         for container in self.containers.values_mut() {
             if container.seen.running() {
                 container.seen.state = SeenState::Stopped { code: 137 };
@@ -205,7 +219,7 @@ impl FakeHost {
             StepKind::Stop { .. } => {
                 if let Some(container) = self.containers.get_mut(&member) {
                     container.seen.state = SeenState::Stopped { code: 0 };
-                    engines.stop(container);
+                    engines.stop(container, now);
                 }
             }
             StepKind::Remove => {

@@ -4,6 +4,7 @@
 
 pub mod engines;
 pub mod host;
+pub mod operators;
 pub mod oracle;
 pub mod plant;
 pub mod rng;

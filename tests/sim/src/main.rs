@@ -61,12 +61,14 @@ fn main() -> ExitCode {
         println!("repeat: cargo run -q --release -p muster-sim -- --seed {seed}");
     }
     println!(
-        "seeds {} failures {} entries {} refused {} operations {} slowest repair {} ms wall {:.1} s",
+        "seeds {} failures {} entries {} refused {} operations {} words {} hosts removed {} slowest repair {} ms wall {:.1} s",
         seeds.len(),
         failures.len(),
         tally.entries,
         tally.refused,
         tally.operations,
+        tally.words,
+        tally.removed,
         tally.repaired_ms,
         begun.elapsed().as_secs_f64()
     );
@@ -113,5 +115,7 @@ fn add(total: &mut Tally, one: &Tally) {
     total.entries += one.entries;
     total.refused += one.refused;
     total.operations += one.operations;
+    total.words += one.words;
+    total.removed += one.removed;
     total.repaired_ms = total.repaired_ms.max(one.repaired_ms);
 }

@@ -150,7 +150,7 @@ fn addresses_twice(world: &World) -> Result<(), String> {
 pub fn unfinished(world: &World) -> Option<String> {
     let now = world.now;
     let ruined = |id: &MemberId| world.hosts.iter().any(|host| host.ruined.contains(id));
-    let any_ruined = world.engines.is_orphaned() || world.hosts.iter().any(|host| !host.ruined.is_empty());
+    let any_ruined = world.hosts.iter().any(|host| !host.ruined.is_empty());
     if let Some(host) = world.state.hosts.values().find(|host| !host.is_up()) {
         return Some(format!("host {} is down", host.name));
     }
@@ -180,8 +180,12 @@ pub fn unfinished(world: &World) -> Option<String> {
     if let Some((id, row)) = world.state.members.iter().find(|(_, m)| m.phase != Phase::Active) {
         return Some(format!("member {id} of {} is not gone", row.slot));
     }
-    let strays =
-        world.hosts.iter().flat_map(|h| h.containers.keys()).find(|id| !world.state.members.contains_key(id));
+    let strays = world
+        .hosts
+        .iter()
+        .filter(|h| !h.removed)
+        .flat_map(|h| h.containers.keys())
+        .find(|id| !world.state.members.contains_key(id));
     if let Some(stray) = strays {
         return Some(format!("a container of member {stray} is left over"));
     }

@@ -27,6 +27,10 @@ pub enum Plant {
     EmptyMaster,
     /// Redis: one node never forgets.
     ForgetsNot,
+    /// Replicated Redis: a server starts as a master, as one does that nobody told whom to follow.
+    StartsFree,
+    /// Replicated Redis: a master hands its role over before the replica has everything.
+    HandsOverEarly,
     /// S3: a server says that canaries pass through it as soon as it runs.
     CanaryLies,
     /// S3: servers acknowledge objects on one drive less than they need.
@@ -35,7 +39,7 @@ pub enum Plant {
 
 impl Plant {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 11] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("no-fences", Self::NoFences),
         ("older-plan", Self::OlderPlan),
         ("old-observation", Self::OldObservation),
@@ -45,6 +49,8 @@ impl Plant {
         ("acks-alone", Self::AcksAlone),
         ("empty-master", Self::EmptyMaster),
         ("forgets-not", Self::ForgetsNot),
+        ("starts-free", Self::StartsFree),
+        ("hands-over-early", Self::HandsOverEarly),
         ("canary-lies", Self::CanaryLies),
         ("weak-quorum", Self::WeakQuorum),
     ];

@@ -1,21 +1,22 @@
 //! One seed: a bootstrap, a time of faults and of operators, then fair weather in which everything must come right.
 
-use std::collections::BTreeMap;
-
-use muster_core::command::{Verb, What};
-use muster_core::state::OperationKind;
-use muster_model::ids::{MemberId, OperationId};
+use muster_core::command::What;
+use muster_model::ids::MemberId;
 use muster_model::time::Millis;
 use muster_model::view::Scheduling;
 
+use crate::operators;
 use crate::oracle::unfinished;
 use crate::plant::Plant;
+use crate::rng::Rng;
 use crate::spec::Platform;
-use crate::world::{FAIR, Weather, World, host_id, name};
+use crate::world::{FAIR, Weather, World, host_id};
 
 /// Length of the time of faults, and of the time in which everything must come right.
 const FAULTS: u64 = 60_000;
 const REPAIR: u64 = 400_000;
+/// A host that is to leave is given up after so long.
+const LEAVES: u64 = 100_000;
 /// Everything must stay right for this long.
 const QUIET: u64 = 5_000;
 
@@ -30,6 +31,10 @@ pub struct Tally {
     pub repaired_ms: u64,
     /// Operations that ran.
     pub operations: u64,
+    /// Words that operators gave.
+    pub words: u64,
+    /// Hosts that left for good.
+    pub removed: u64,
 }
 
 /// What went wrong.
@@ -59,6 +64,8 @@ pub fn run(seed: u64, plant: Option<Plant>) -> Result<Tally, Failure> {
             refused: world.entries.1,
             repaired_ms,
             operations: world.state.operations.len() as u64,
+            words: world.words,
+            removed: world.hosts.iter().filter(|host| host.removed).count() as u64,
         }),
         Err(what) => Err(Failure { at: world.now, what, history: history(&world) }),
     }
@@ -123,31 +130,45 @@ fn play(world: &mut World, seed: u64) -> Result<u64, String> {
         delay: world.rng.between(50, 1_000),
     };
     let may_ruin = seed.is_multiple_of(5);
+    // Long enough for PostgreSQL's lock to change hands while its old holder runs on.
+    let cut_off = if seed % 8 == 4 { 22_000 } else { 0 };
+    // The last of more than three hosts leaves for good.
+    let leaves =
+        (seed % 5 == 3 && world.hosts.len() > 3 && platform.can_shrink()).then(|| world.hosts.len() - 1);
+    // A chance of its own: seeds in which nothing is asked stay what they were without it.
+    let mut attention = Rng::new(!seed ^ 1);
     let mut version = 0;
     let end = world.now + FAULTS;
     while world.now < end {
         world.tick()?;
         if world.now.is_multiple_of(1_000) && world.rng.chance(250) {
-            fault(world, may_ruin);
+            fault(world, may_ruin, cut_off);
         }
         if world.now.is_multiple_of(1_000) && world.rng.chance(60) {
             version += 1;
-            operator(world, version, &platform);
+            operators::meddle(world, version, &platform);
+        }
+        if world.now.is_multiple_of(1_000) && platform.has_redis() && attention.chance(150) {
+            operators::answer(world);
+        }
+        if let Some(at) = leaves.filter(|_| world.now.is_multiple_of(2_000) && world.now > end - FAULTS / 2) {
+            operators::remove(world, at);
         }
     }
-    repair(world, &platform)
+    repair(world, &platform, leaves)
 }
 
-fn fault(world: &mut World, may_ruin: bool) {
+fn fault(world: &mut World, may_ruin: bool, cut_off: u64) {
     let now = world.now;
     let at = world.rng.below(world.hosts.len() as u64) as usize;
     let span = now + world.rng.between(500, 25_000);
     match world.rng.below(21) {
+        0..=3 if cut_off > 0 => world.hosts[at].mesh_at = span + cut_off,
         0..=3 => world.hosts[at].power_cut(span),
         4 | 5 => world.hosts[at].heard_at = span,
         6 | 7 => world.hosts[at].hears_at = span,
         8 | 9 => (world.hosts[at].heard_at, world.hosts[at].hears_at) = (span, span),
-        10 | 11 => world.hosts[at].mesh_at = span,
+        10 | 11 => world.hosts[at].mesh_at = span + cut_off,
         12 | 13 => world.hosts[at].engine_at = world.hosts[at].engine_at.max(span),
         14 | 15 => world.lose_leader(now + world.hosts[at].number as u64 * 1_500),
         16 | 17 if world.hosts[at].on(now) => world.hosts[at].restart_agent(now),
@@ -184,62 +205,19 @@ fn crash(world: &mut World, at: usize, may_ruin: bool) {
     }
 }
 
-fn operator(world: &mut World, version: u32, platform: &Platform) {
-    let services = platform.services();
-    let service = world.rng.pick(&services).cloned().unwrap_or_else(|| name("web"));
-    match world.rng.below(8) {
-        0 | 1 => {
-            let replicas = world.rng.between(1, 3) as u32;
-            world.apply_spec(platform.spec(&format!("good-{version}"), replicas));
-        }
-        2 => world.apply_spec(platform.spec(&format!("bad-{version}"), 2)),
-        3 => {
-            let to = Some(world.rng.between(1, 3) as u32);
-            world.enter(What::StartOperation { service, kind: OperationKind::Switchover { to }, seen: None });
-        }
-        4 => {
-            world.enter(What::StartOperation {
-                service,
-                kind: OperationKind::Restart { slot: None },
-                seen: None,
-            });
-        }
-        5 => world.enter(What::StartOperation { service, kind: OperationKind::Rollback, seen: None }),
-        6 => {
-            let host = host_id(world.rng.between(1, world.hosts.len() as u64) as usize);
-            let scheduling = if world.rng.chance(500) { Scheduling::Cordoned } else { Scheduling::Open };
-            world.enter(What::SetScheduling { host, scheduling, outage: false });
-        }
-        _ => {
-            let open: BTreeMap<OperationId, Verb> = world
-                .state
-                .operations
-                .iter()
-                .filter(|(_, op)| op.outcome.is_none())
-                .map(|(id, op)| {
-                    (*id, if op.needs_operator.is_some() { Verb::Continue } else { Verb::Cancel })
-                })
-                .collect();
-            for (operation, verb) in open {
-                world.enter(What::SteerOperation { operation, verb });
-            }
-        }
-    }
-}
-
 /// All faults end, the operator wants something that can be had, and everything must come right and stay so.
-fn repair(world: &mut World, platform: &Platform) -> Result<u64, String> {
+fn repair(world: &mut World, platform: &Platform, mut leaves: Option<usize>) -> Result<u64, String> {
     let now = world.now;
     world.weather = FAIR;
     world.leader_at = world.leader_at.min(now);
-    for host in &mut world.hosts {
-        host.power_at = host.power_at.min(now);
-        host.engine_at = host.engine_at.min(now);
+    for host in world.hosts.iter_mut().filter(|host| !host.removed) {
+        host.power_at = host.power_at.min(now.max(host.kept_off));
+        host.engine_at = host.engine_at.min(now.max(host.kept_off));
         host.heard_at = now;
         host.hears_at = now;
         host.mesh_at = now;
     }
-    for number in 1..=world.hosts.len() {
+    for number in (1..=world.hosts.len()).filter(|number| Some(number - 1) != leaves) {
         let host = host_id(number);
         world.enter(What::SetScheduling { host, scheduling: Scheduling::Open, outage: false });
     }
@@ -249,7 +227,16 @@ fn repair(world: &mut World, platform: &Platform) -> Result<u64, String> {
     while world.now < now + REPAIR {
         world.tick()?;
         if world.now.is_multiple_of(5_000) {
-            advise(world);
+            operators::advise(world, now);
+        }
+        if let Some(at) = leaves {
+            if world.now.is_multiple_of(2_000) && operators::remove(world, at) {
+                leaves = None;
+            } else if world.now > now + LEAVES {
+                operators::keep(world, at);
+                leaves = None;
+            }
+            continue;
         }
         match unfinished(world) {
             None => {
@@ -262,33 +249,4 @@ fn repair(world: &mut World, platform: &Platform) -> Result<u64, String> {
         }
     }
     Err(format!("after {REPAIR} ms of fair weather: {missing}"))
-}
-
-/// What an attentive operator says: an update that paused goes on, a held one begins again, other things are given up.
-fn advise(world: &mut World) {
-    let waiting: Vec<(OperationId, Verb)> = world
-        .state
-        .operations
-        .iter()
-        .filter(|(_, op)| op.outcome.is_none() && op.needs_operator.is_some())
-        .map(|(id, op)| match op.kind {
-            OperationKind::Update | OperationKind::Rollback | OperationKind::Procedure(_) => {
-                (*id, Verb::Continue)
-            }
-            _ => (*id, Verb::Cancel),
-        })
-        .collect();
-    for (operation, verb) in waiting {
-        world.enter(What::SteerOperation { operation, verb });
-    }
-    let held: Vec<_> = world
-        .state
-        .services
-        .iter()
-        .filter(|(_, service)| service.held == Some(service.revision))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for service in held {
-        world.enter(What::StartOperation { service, kind: OperationKind::Update, seen: None });
-    }
 }

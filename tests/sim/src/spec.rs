@@ -4,7 +4,7 @@ use muster_model::ids::Name;
 use muster_model::spec::PlatformSpec;
 use serde_json::{Map, Value, json};
 
-use crate::engines::{MARIADB, POSTGRES, REDIS, S3};
+use crate::engines::{MARIADB, POSTGRES, REDIS, REPLICATED, S3};
 use crate::rng::Rng;
 use crate::world::name;
 
@@ -15,17 +15,27 @@ pub struct Platform {
     mariadb: Option<&'static str>,
     redis: Option<&'static str>,
     s3: Option<&'static str>,
+    /// Replicas and `min_replicas` of a replicated Redis.
+    replicated: Option<(u32, u32)>,
     hosts: usize,
     /// Lost members are replaced late.
     patient: bool,
 }
 
 impl Platform {
-    /// Of a seed: every fourth has PostgreSQL alone, the others a random subset of all.
+    /// Of a seed: every fourth has PostgreSQL alone, every eighth a replicated Redis alone and every sixteenth one beside others,
+    /// the rest a random subset of all but that.
     pub fn of(seed: u64, hosts: usize, rng: &mut Rng) -> Self {
         let patient = rng.chance(500);
+        // Not of the seed's own chance: all other seeds stay what they were without it.
+        let mut own = Rng::new(!seed);
         if seed.is_multiple_of(4) {
             return Self { postgres: true, patient, hosts, ..Self::default() };
+        }
+        let with = seed % 8 == 2 || seed % 16 == 6;
+        let replicated = with.then(|| (own.between(1, 2) as u32, u32::from(own.chance(200))));
+        if seed % 8 == 2 {
+            return Self { replicated, patient, hosts, ..Self::default() };
         }
         let ha = |rng: &mut Rng, other: &'static str, usual: &'static str| {
             if rng.chance(150) { other } else { usual }
@@ -36,9 +46,21 @@ impl Platform {
             let redis = rng.chance(400).then(|| ha(rng, "single", "cluster"));
             let s3 = rng.chance(450).then(|| ha(rng, "single", "distributed"));
             if postgres || mariadb.is_some() || redis.is_some() || s3.is_some() {
-                return Self { postgres, mariadb, redis, s3, patient, hosts };
+                return Self { postgres, mariadb, redis, s3, replicated, patient, hosts };
             }
         }
+    }
+
+    /// A host can leave. A new server of S3 beside others that wait for their update is not had yet.
+    #[must_use]
+    pub fn can_shrink(&self) -> bool {
+        self.s3.is_none()
+    }
+
+    /// A Redis that may ask an operator for a word is there.
+    #[must_use]
+    pub fn has_redis(&self) -> bool {
+        self.redis == Some("cluster") || self.replicated.is_some()
     }
 
     /// The services that operators meddle with.
@@ -53,6 +75,9 @@ impl Platform {
         }
         if self.redis.is_some() {
             names.push(REDIS);
+        }
+        if self.replicated.is_some() {
+            names.push(REPLICATED);
         }
         if self.s3.is_some() {
             names.push(S3);
@@ -93,6 +118,17 @@ impl Platform {
                 cache["node_timeout"] = json!("3s");
             }
             put(REDIS, cache);
+        }
+        if let Some((copies, least)) = self.replicated {
+            // One member on each host.
+            let more = u32::from(self.hosts > 3 && replicas == 3);
+            let image = format!("muster/redis:{tag}");
+            put(
+                REPLICATED,
+                json!({
+                    "kind": "redis", "mode": "replicated", "image": image, "replicas": copies + more, "min_replicas": least,
+                }),
+            );
         }
         if let Some(mode) = self.s3 {
             put(S3, json!({ "kind": "s3", "mode": mode, "image": format!("muster/minio:{tag}") }));

@@ -63,6 +63,8 @@ pub struct World {
     pub leader_at: u64,
     /// A bug that is planted to see it caught.
     pub plant: Option<Plant>,
+    /// Words that operators gave.
+    pub words: u64,
     /// Entries that took effect, and that were refused.
     pub entries: (u64, u64),
     tracker: Tracker,
@@ -106,6 +108,7 @@ impl World {
             weather: FAIR,
             leader_at: 0,
             plant,
+            words: 0,
             entries: (0, 0),
             tracker: Tracker::new(stamp(0)),
             commands: Vec::new(),

@@ -5,6 +5,7 @@ pub mod etcd;
 mod mariadb;
 mod postgres;
 mod redis;
+mod replicated;
 mod s3;
 
 use muster_model::ids::{MemberId, Name};
@@ -14,6 +15,7 @@ use muster_model::plan::{Act, Ask, Guard, MemberPlan, S3Ask, S3What, Task, TaskK
 use self::mariadb::Galera;
 use self::postgres::Database;
 use self::redis::Redis;
+use self::replicated::Replicated;
 use self::s3::Minio;
 use crate::host::{Container, FakeHost};
 use crate::plant::Plant;
@@ -26,6 +28,8 @@ pub const POSTGRES: &str = "pg-main";
 pub const MARIADB: &str = "maria";
 /// A cluster, or one server alone.
 pub const REDIS: &str = "cache";
+/// One master and its replicas.
+pub const REPLICATED: &str = "session";
 /// MinIO.
 pub const S3: &str = "store";
 
@@ -62,6 +66,7 @@ enum Which {
     Postgres,
     Mariadb,
     Redis,
+    Replicated,
     S3,
     Plain,
 }
@@ -71,6 +76,7 @@ fn which(service: &Name) -> Which {
         POSTGRES => Which::Postgres,
         MARIADB => Which::Mariadb,
         REDIS => Which::Redis,
+        REPLICATED => Which::Replicated,
         S3 => Which::S3,
         name if name.ends_with("-etcd") => Which::Postgres,
         _ => Which::Plain,
@@ -116,6 +122,7 @@ pub struct Engines {
     postgres: Database,
     mariadb: Galera,
     redis: Redis,
+    replicated: Replicated,
     s3: Minio,
 }
 
@@ -127,6 +134,7 @@ impl Engines {
             postgres: Database::new(plant),
             mariadb: Galera::new(plant),
             redis: Redis::new(plant),
+            replicated: Replicated::new(plant),
             s3: Minio::new(plant),
         }
     }
@@ -139,11 +147,12 @@ impl Engines {
         self.postgres.tick(moment.hosts, moment.now)?;
         self.mariadb.tick(moment)?;
         self.redis.tick(moment)?;
+        self.replicated.tick(moment)?;
         self.s3.tick(moment)
     }
 
     /// A container is told to stop, politely.
-    pub fn stop(&mut self, container: &Container) {
+    pub fn stop(&mut self, container: &Container, now: u64) {
         let member = container.seen.member;
         match which(&container.seen.slot.service) {
             // A database that is told to stop gives its lock back.
@@ -152,6 +161,7 @@ impl Engines {
             }
             Which::Mariadb => self.mariadb.stop(member),
             Which::Redis => self.redis.stop(member),
+            Which::Replicated => self.replicated.stop(member, now),
             Which::S3 => self.s3.stop(member),
             Which::Plain => {}
         }
@@ -170,6 +180,7 @@ impl Engines {
             Which::Postgres => self.postgres.ready(hosts, host, member, now),
             Which::Mariadb => self.mariadb.ready(member),
             Which::Redis => self.redis.ready(member),
+            Which::Replicated => self.replicated.ready(member, now),
             Which::S3 => self.s3.ready(hosts, member, now),
             Which::Plain => true,
         }
@@ -213,6 +224,10 @@ impl Engines {
                 Ask::Resp(ask) => self.redis.ask(hosts, at, member, ask, now),
                 _ => no("no answer"),
             },
+            Some(Which::Replicated) => match ask {
+                Ask::Resp(ask) => self.replicated.ask(hosts, at, member, ask, now),
+                _ => no("no answer"),
+            },
             Some(Which::Plain) => yes("{}"),
         }
     }
@@ -252,6 +267,9 @@ impl Engines {
             (Which::Mariadb, TaskKind::Exec { argv }) if serving => self.mariadb.exec(task.member, argv),
             (Which::Redis, TaskKind::Act { act: Act::Resp(ask) }) if serving => {
                 self.redis.act(moment, at, task.member, ask)
+            }
+            (Which::Replicated, TaskKind::Act { act: Act::Resp(ask) }) if serving => {
+                self.replicated.act(moment, at, task.member, ask)
             }
             (Which::Redis, TaskKind::Exec { argv }) if serving => {
                 self.redis.rebalance(moment, task.member, argv)
@@ -294,6 +312,7 @@ impl Engines {
             Which::Postgres => self.postgres.spares(member),
             Which::Mariadb => self.mariadb.spares(member),
             Which::Redis => self.redis.spares(member),
+            Which::Replicated => self.replicated.spares(member),
             Which::S3 => self.s3.spares(member),
             Which::Plain => self.postgres.spares(member),
         }
@@ -301,17 +320,17 @@ impl Engines {
 
     /// Destroys the data of a stopped member, but not its identity, if its kind can be hit so.
     pub fn empty(&mut self, service: &Name, member: MemberId) -> bool {
-        let hit = which(service) == Which::Redis;
-        if hit {
-            self.redis.empty(member);
+        match which(service) {
+            Which::Redis => self.redis.empty(member),
+            Which::Replicated => return self.replicated.empty(member),
+            _ => return false,
         }
-        hit
+        true
     }
 
-    /// Whether something waits for an operator's word because a member left at the wrong moment.
-    #[must_use]
-    pub fn is_orphaned(&self) -> bool {
-        self.redis.is_orphaned()
+    /// An operator says that a host is off, or that what it has does not matter.
+    pub fn word(&mut self, host: usize, now: u64) {
+        self.replicated.word(host, now);
     }
 
     /// What is still missing in the engines themselves when everything should be right. `ruined` = data was destroyed.
@@ -322,6 +341,7 @@ impl Engines {
         postgres()
             .or_else(|| self.mariadb.missing().filter(|_| !ruined))
             .or_else(|| self.redis.missing().filter(|_| !ruined))
+            .or_else(|| self.replicated.missing().filter(|_| !ruined))
             .or_else(|| self.s3.missing())
     }
 }

@@ -191,6 +191,7 @@ impl Redis {
             ["CLUSTER", "REPLICATE", id] => self.replicate(member, Id::parse(id).ok_or("ERR Unknown node")?),
             ["CLUSTER", "FORGET", id] => self.forget(member, Id::parse(id).ok_or("ERR Unknown node")?, now),
             ["CLUSTER", "FAILOVER"] => self.failover(moment, member),
+            ["CLUSTER", "FAILOVER", "TAKEOVER"] => self.take_over(moment, member),
             _ => Err(format!("ERR not simulated: {}", words.join(" "))),
         }
     }
@@ -270,6 +271,18 @@ impl Redis {
                 node.learn(id, &row);
             }
         }
+        Ok(json!("OK"))
+    }
+
+    /// A replica makes itself master without a vote.
+    fn take_over(&mut self, moment: &Moment<'_>, member: MemberId) -> Answer {
+        let Some(master) = self.nodes[&member].own().master else {
+            return Err("ERR You should send CLUSTER FAILOVER to a replica".to_owned());
+        };
+        let seen = self.seen(moment);
+        self.account(member, master);
+        self.promote(member, master);
+        self.tell(&seen, member);
         Ok(json!("OK"))
     }
 

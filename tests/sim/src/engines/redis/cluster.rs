@@ -224,8 +224,8 @@ impl Redis {
         true
     }
 
-    /// What an election may lose: what the copy lacked, and what the old master took while it was cut off.
-    fn account(&mut self, member: MemberId, master: Id) {
+    /// What an election, or a replica that took over without one, may lose: what the copy lacked, and what the old master took while it was cut off.
+    pub(super) fn account(&mut self, member: MemberId, master: Id) {
         let node = &self.nodes[&member];
         let slots = node.table.get(&master).map(|row| row.slots.clone()).unwrap_or_default();
         for key in (0..KEYS).filter(|key| has(&slots, slot_of(*key))) {
@@ -255,27 +255,13 @@ impl Redis {
     }
 
     /// Who won tells everybody at once, before it takes the first write.
-    fn tell(&mut self, seen: &Seen, member: MemberId) {
+    pub(super) fn tell(&mut self, seen: &Seen, member: MemberId) {
         let (id, row) = (self.nodes[&member].id, self.nodes[&member].own().clone());
         for (hears, _) in seen.iter().filter(|(_, says)| *says == member) {
             if let Some(node) = self.nodes.get_mut(hears) {
                 node.learn(id, &row);
             }
         }
-    }
-
-    /// Hash slots are of a node that does not exist any more, or of an emptied one that waits, and nobody is elected
-    /// without an operator: the replica that is left was restarted, and its link is as old as time.
-    pub fn is_orphaned(&self) -> bool {
-        let exists = |id: Id| self.nodes.values().any(|node| node.id == id);
-        let gone = |node: &super::node::Node| node.masters().any(|(id, _)| !exists(id));
-        let mut running = self.processes.keys().map(|member| &self.nodes[member]).peekable();
-        let candidate = |id: Id| {
-            let mut replicas = self.processes.iter().filter(|(m, _)| self.nodes[m].own().master == Some(id));
-            replicas.any(|(_, process)| process.heard > 0)
-        };
-        let waits = self.processes.iter().any(|(m, process)| process.held && !candidate(self.nodes[m].id));
-        waits || running.peek().is_some() && running.any(gone)
     }
 
     /// Whether each node sees the cluster as complete.
