@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use muster_core::command::{Verb, What};
+use muster_core::reconcile::maintenance_refusal;
 use muster_core::state::{Operation, OperationKind};
 use muster_model::ids::OperationId;
 use muster_model::view::Scheduling;
 
 use crate::engines::{REDIS, REPLICATED};
 use crate::spec::Platform;
-use crate::world::{World, host_id, name};
+use crate::world::{World, host_id, name, stamp};
 
 /// A host that was said to be off stays so: another one must lead before it is back.
 const KEPT_OFF: u64 = 45_000;
@@ -40,8 +41,15 @@ pub fn meddle(world: &mut World, version: u32, platform: &Platform) {
         5 => world.enter(What::StartOperation { service, kind: OperationKind::Rollback, seen: None }),
         6 => {
             let host = host_id(world.rng.between(1, world.hosts.len() as u64) as usize);
-            let scheduling = if world.rng.chance(500) { Scheduling::Cordoned } else { Scheduling::Open };
-            world.enter(What::SetScheduling { host, scheduling, outage: false });
+            let scheduling = match world.rng.below(1_000) {
+                0..=249 => Scheduling::Cordoned,
+                250..=499 => Scheduling::Maintenance,
+                _ => Scheduling::Open,
+            };
+            let asked = scheduling == Scheduling::Maintenance;
+            if !asked || maintenance_refusal(&world.state, &host, false, &[], stamp(world.now)).is_none() {
+                world.enter(What::SetScheduling { host, scheduling, outage: false });
+            }
         }
         _ => {
             let open: BTreeMap<OperationId, Verb> = world

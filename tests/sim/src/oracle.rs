@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use muster_core::command::{Act, Command, What};
 use muster_core::facts::{kind_of, layout_of, service_facts};
-use muster_core::state::{Phase, State};
-use muster_model::ids::{Generation, MemberId, Name, Slot};
+use muster_core::state::{Member, Phase, State};
+use muster_model::ids::{Generation, HostId, MemberId, Name, Slot};
 use muster_model::time::Timestamp;
 
 use crate::world::World;
@@ -40,9 +40,33 @@ impl Oracle {
                     self.stops(state, service, acts, now, &mut judged);
                 }
             }
+            What::RestHost { host, .. } => self.rests(state, host, &mut judged),
             _ => {}
         }
         judged
+    }
+
+    /// A host's members that serve are stopped: every member elsewhere must truly have served in the container that it has
+    /// to have now.
+    fn rests(&self, state: &State, host: &HostId, judged: &mut Judged) {
+        let here = |row: &Member| row.host == *host;
+        for service in state.services.keys() {
+            let members = state.members_of(service);
+            let serves = |row: &Member| row.seen().is_some_and(|seen| seen.ready);
+            if !members.values().any(|(_, row)| here(row) && serves(row)) {
+                continue;
+            }
+            for (other, row) in members.into_values().filter(|(_, row)| !here(row)) {
+                let Some(rendering) = &row.rendering else { continue };
+                let container = (other, rendering.container_hash.clone(), row.restarts);
+                if !serves(row) || !self.served.contains(&container) {
+                    let name = state.host_name(host);
+                    judged.0.push(format!(
+                        "host {name} was put to rest while {other} of {service} did not serve"
+                    ));
+                }
+            }
+        }
     }
 
     /// A stop that we choose: every other member must be ready in the state that the entry meets, and must truly have

@@ -623,6 +623,11 @@ pub trait Kind: Sync {
         self.leader(service) == Some(slot)
     }
 
+    /// Its leading role moves by the engine's own election, at any loss and within moments: nobody moves it beforehand.
+    fn elects_by_itself(&self) -> bool {
+        false
+    }
+
     /// Who leads instead of the slot when it has to give its role away; absent = whoever is best.
     fn heir(&self, _service: &ServiceFacts<'_>, _slot: u32) -> Option<u32> {
         None

@@ -26,8 +26,8 @@ const FAULT_SPAN: Millis = Millis::seconds(30);
 const OUTSIDE_SPAN: Millis = Millis::seconds(600);
 /// Health is not believed before this: reports of the time before the fault may still be on their way.
 const OBSERVE_LEAST: Millis = Millis::seconds(5);
-/// Time for the writer's answer.
-const VERIFY_SPAN: Millis = Millis::seconds(180);
+/// Time for the writer to compare: a started server of S3 may deny for long what it has, and is asked again.
+const VERIFY_SPAN: Millis = Millis::seconds(540);
 /// Time for the writer to go.
 const CLEAN_UP_SPAN: Millis = Millis::seconds(60);
 

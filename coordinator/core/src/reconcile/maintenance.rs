@@ -104,10 +104,9 @@ fn waits_for(state: &State, name: &Name, id: &HostId, outage: bool, now: Timesta
     if here.is_empty() || kind.beside_owner() {
         return None;
     }
-    let slots: Vec<u32> = here.iter().map(|member| member.slot).collect();
-    // Engines that elect by themselves, as etcd does, are not asked to: what they need is in their guard.
-    if let Some(slot) = slots.iter().find(|slot| drain::role(state, name, **slot, &slots, now).is_some()) {
-        return Some(format!("{name}/{slot} leads"));
+    let leads = |member: &&&MemberFacts| !kind.elects_by_itself() && kind.leads(&facts, member.slot);
+    if let Some(leader) = here.iter().find(leads) {
+        return Some(format!("{name}/{} leads", leader.slot));
     }
     behind(&facts, id).or_else(|| may_not_stop(kind, &facts, &here))
 }
@@ -120,11 +119,12 @@ fn behind(facts: &ServiceFacts<'_>, id: &HostId) -> Option<String> {
     Some(format!("{}/{} on {} has not caught up", facts.name, other.slot, other.host_name))
 }
 
-/// The kind's own guard, where it is about one member that serves: it judges the others as they are.
+/// The kind's own guard, which judges the others as they are.
 fn may_not_stop(kind: &dyn Kind, facts: &ServiceFacts<'_>, here: &[&MemberFacts]) -> Option<String> {
-    let [member] = here else { return None };
-    let why = kind.may_stop(facts, member.member).err()?;
-    Some(format!("{}/{}: {}", facts.name, member.slot, why.0))
+    here.iter().find_map(|member| {
+        let why = kind.may_stop(facts, member.member).err()?;
+        Some(format!("{}/{}: {}", facts.name, member.slot, why.0))
+    })
 }
 
 /// Its agent stands by it that nothing of the platform runs on it, or it is away with everything on it.

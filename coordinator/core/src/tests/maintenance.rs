@@ -154,6 +154,17 @@ fn a_leader_that_its_engine_replaces_by_itself_is_not_waited_for() {
     }
     world.state.members.get_mut(&etcd).unwrap().observed.as_mut().unwrap().role = Some("leader".to_owned());
     assert_eq!(maintenance_waits(&world.state, &host_id(number), false, world.now), [""; 0]);
+    // The database's own is, also while nobody can take it.
+    let database = world
+        .state
+        .members
+        .values()
+        .find(|m| m.host == host_id(number) && m.slot.service.as_str() == "pg-main");
+    let database = database.unwrap().slot.index;
+    world.leaders.insert(name("pg-main"), world.state.members_of(&name("pg-main"))[&database].0);
+    world.run_for(Millis::seconds(5));
+    let waits = maintenance_waits(&world.state, &host_id(number), false, world.now);
+    assert!(waits.iter().any(|why| why.contains("pg-main/") && why.contains("leads")), "{waits:?}");
 }
 
 #[test]

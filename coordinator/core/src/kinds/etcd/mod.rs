@@ -185,6 +185,10 @@ impl Kind for Etcd {
         Err(Wait(format!("{} is not made smaller", service.name)))
     }
 
+    fn elects_by_itself(&self) -> bool {
+        true
+    }
+
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
         votes::survivability(service)
     }

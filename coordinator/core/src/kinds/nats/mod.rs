@@ -110,6 +110,10 @@ impl Kind for Nats {
         parts::others_ready(service, member)
     }
 
+    fn elects_by_itself(&self) -> bool {
+        true
+    }
+
     fn survivability(&self, service: &ServiceFacts<'_>) -> Survivability {
         let may_lose =
             "messages outside of streams, and streams with one replica when their server's disk is lost";

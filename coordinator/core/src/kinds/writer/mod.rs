@@ -122,7 +122,7 @@ impl Kind for Writer {
     fn render(&self, context: &RenderContext<'_>) -> Rendered {
         let settings = Settings::of(context.spec);
         let argv = |verb: &str| [PROGRAM, verb, "--config", CONFIG].map(str::to_owned).to_vec();
-        let verify = ActionSpec { guard: None, run: Act::Exec { argv: argv("verify") }, timeout_ms: 60_000 };
+        let verify = ActionSpec { guard: None, run: Act::Exec { argv: argv("verify") }, timeout_ms: 240_000 };
         Rendered {
             image: settings.image.clone(),
             command: argv("run"),
