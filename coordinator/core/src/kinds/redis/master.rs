@@ -144,11 +144,17 @@ fn resume(
             return wait(why);
         }
     }
+    // Safety: whoever it is linked to takes writes, though nobody here sees that one: it came back after an operator's word
+    // that it is off, or between that and the next term.
+    let unlinked = parts::equals("/info/master_link_status", "down");
     let guard = guard(
         service,
-        format!("{} is a replica with the data that it had", title(service, member)),
+        format!(
+            "{} is a replica with the data that it had, and follows nobody who answers",
+            title(service, member)
+        ),
         vec![role(None), said(None)],
-        vec![is_role("slave", None), is_said(member)],
+        vec![is_role("slave", None), is_said(member), unlinked],
     );
     let lead = render::call("lead", "REPLICAOF NO ONE");
     let step = commands(service, member.member, Some(guard), vec![lead]);

@@ -244,9 +244,11 @@ fn a_master_that_was_restarted_leads_again_with_its_data_and_only_with_it() {
         let step = step(facts, &[]);
         assert_eq!(task(&step), (MemberId(1), vec!["REPLICAOF NO ONE".to_owned()]));
         let ProcedureStep::Task { task, .. } = step else { unreachable!() };
+        let accept = format!("{:?}", task.guard.unwrap().accept);
+        assert!(accept.contains("4 1"), "the data is read again just before: {accept}");
         assert!(
-            format!("{:?}", task.guard.unwrap().accept).contains("4 1"),
-            "the data is read again just before"
+            accept.contains("master_link_status") && accept.contains("down"),
+            "nobody takes writes meanwhile whom it follows: {accept}"
         );
     });
     // Its disk came back empty: it would empty the others.
