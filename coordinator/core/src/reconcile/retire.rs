@@ -111,12 +111,11 @@ fn surplus_leads(state: &State, name: &Name, service: &Service, now: Timestamp) 
     }
     // With several leaders, another slot's rise takes nothing away from this one: only its own heir does.
     let several = facts.members.iter().filter(|m| kind.leads(&facts, m.slot)).count() > 1;
-    let stays = if several { Vec::new() } else { layout_of(name, service)?.indexes() };
-    let heir = kind
-        .heir(&facts, slot)
-        .into_iter()
-        .chain(stays)
-        .find(|to| kind.switchover(&facts, Some(*to)).is_ok())?;
+    let wanted = layout_of(name, service)?.indexes();
+    let others = if several { Vec::new() } else { wanted.clone() };
+    // One that leaves, too, would gain nothing by it; and a hash slot of Redis that is on its way at that moment is nobody's then.
+    let mut heirs = kind.heir(&facts, slot).into_iter().chain(others).filter(|to| wanted.contains(to));
+    let heir = heirs.find(|to| kind.switchover(&facts, Some(*to)).is_ok())?;
     let kind = OperationKind::Switchover { to: Some(heir) };
     let seen = Some(state.fence(name));
     Some(Command::internal(What::StartOperation { service: name.clone(), kind, seen }))

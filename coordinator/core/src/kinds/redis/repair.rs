@@ -295,10 +295,12 @@ fn reshard(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
         false => format!("--cluster-weight {}", weights.join(" ")),
     };
     let client = settings.flavour.client();
+    // Where all know it: the tool tells the sources to send to this address, and 127.0.0.1 is themselves there.
+    let at = by.at;
     let script = format!(
         "export REDISCLI_AUTH=$(cat /muster/secrets/admin); cli='{client} --user muster-admin --no-auth-warning --cluster'; \
-         $cli fix 127.0.0.1:{PORT} >/dev/null; \
-         $cli rebalance 127.0.0.1:{PORT} --cluster-threshold 1 {arguments} --cluster-yes >/tmp/reshard 2>&1; \
+         $cli fix {at}:{PORT} >/dev/null; \
+         $cli rebalance {at}:{PORT} --cluster-threshold 1 {arguments} --cluster-yes >/tmp/reshard 2>&1; \
          code=$?; tail -n 3 /tmp/reshard; exit $code"
     );
     let draft = TaskDraft {

@@ -483,6 +483,7 @@ fn a_new_shard_gets_hash_slots_and_one_that_goes_gives_them_away() {
     members[6].seen.as_mut().unwrap().ready = false;
     let away = script(members, CLUSTER).unwrap();
     assert!(away.contains(&format!("--cluster-weight {}=0", id(41))), "{away}");
+    assert!(!away.contains("127.0.0.1"), "a source that moves a key there waits for itself: {away}");
 }
 
 #[test]
