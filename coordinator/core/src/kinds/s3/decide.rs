@@ -8,7 +8,7 @@ use super::heal;
 use super::observe::{HEALS, KNOWN_LOGIN, NEEDED, WAITING};
 use super::settings::Settings;
 use super::trial;
-use crate::kinds::{MemberFacts, ServiceFacts, Survivability, UpdateStep, Wait, parts};
+use crate::kinds::{MemberFacts, Observed, ServiceFacts, Survivability, UpdateStep, Wait, parts};
 
 /// A server looks again, after this time, for drives that did not answer at its start.
 const SETTLES: Millis = Millis::seconds(20);
@@ -133,7 +133,9 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
         let others = parts::others_ready(service, member.member).is_ok();
         member.host_up && !parts::is_ready(member) && (others || !runs(member) || hopeless(service, settings))
     };
-    if let Some(broken) = outdated().find(broken) {
+    // One that is as few others are is more likely what keeps the rest from serving.
+    let alike = |member: &MemberFacts| service.members.iter().filter(|m| m.variant == member.variant).count();
+    if let Some(broken) = outdated().filter(broken).min_by_key(|member| (runs(member), alike(member))) {
         return UpdateStep::Recreate(broken.member);
     }
     let lone = lone(service).map(|member| member.member);
@@ -157,10 +159,20 @@ pub fn next_update(service: &ServiceFacts<'_>, settings: &Settings) -> UpdateSte
 
 /// Every host is there and still too few members serve for a write: nothing is taken away by stopping one more.
 ///
-/// With a host dark the others answer nothing for a while, and recover by themselves: they are left alone.
+/// With a host dark the others answer nothing for a while, and right after a start too; both recover by themselves: they
+/// are left alone.
 fn hopeless(service: &ServiceFacts<'_>, settings: &Settings) -> bool {
     let serving = ready_of(service) as u32 * settings.erasure.drives;
-    service.members.iter().all(|member| member.host_up) && serving < settings.erasure.write_quorum()
+    let left_alone = |member: &MemberFacts| {
+        !member.host_up
+            || member.seen.as_ref().is_some_and(|seen| seen.running && just_started(service, seen))
+    };
+    serving < settings.erasure.write_quorum() && !service.members.iter().any(left_alone)
+}
+
+/// It has not looked for drives a second time yet.
+fn just_started(service: &ServiceFacts<'_>, seen: &Observed) -> bool {
+    seen.started_at.is_some_and(|started| service.now.since(started) < SETTLES)
 }
 
 /// A step that takes `member` away for a moment is safe: the others serve, have done so for a while, and heal nothing.
@@ -180,7 +192,7 @@ pub fn may_stop(service: &ServiceFacts<'_>, settings: &Settings, member: MemberI
             let who = format!("{}/{}", service.name, other.slot);
             return Err(Wait(format!("{who}: {}", seen.detail)));
         }
-        if seen.started_at.is_some_and(|started| service.now.since(started) < SETTLES) {
+        if just_started(service, seen) {
             let seconds = SETTLES.0 / 1000;
             return Err(Wait(format!("{}/{} started less than {seconds} s ago", service.name, other.slot)));
         }

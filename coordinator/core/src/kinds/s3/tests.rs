@@ -327,6 +327,29 @@ fn a_member_that_waits_for_another_reason_is_no_lone_one() {
 }
 
 #[test]
+fn servers_that_just_started_are_left_alone_and_the_odd_one_is_changed_first() {
+    let (service, spec) = (name("files"), spec(THREE));
+    let tried = tried(&Settings::of(&spec).image);
+    let mut members = trio();
+    for (member, ready) in members.iter_mut().zip([false, false, true]) {
+        let seen = member.seen.as_mut().unwrap();
+        (seen.ready, seen.started_at) = (ready, Some(Timestamp(90_000)));
+        member.current = false;
+    }
+    // An image that never served, of an update that was given up.
+    members[1].variant = "bad".to_owned();
+    let next = |now| {
+        let facts = facts(&service, &spec, members.clone());
+        S3.next_update(&ServiceFacts { now: Timestamp(now), records: &tried, ..facts })
+    };
+    assert!(
+        matches!(next(100_000), UpdateStep::Wait(_)),
+        "all had lost their power: two come up by themselves"
+    );
+    assert_eq!(next(110_000), UpdateStep::Recreate(MemberId(2)), "the other one only waits for it");
+}
+
+#[test]
 fn what_is_declared_is_brought_about_step_by_step() {
     let (service, spec) = (name("files"), spec(RICH));
     let settings = Settings::of(&spec);
