@@ -36,6 +36,7 @@ pub fn status(
                 releases: memory.map_or(0, |memory| memory.releases),
                 system_id: facts.ledger.volumes.get(&member.member).and_then(|v| v.system_id.clone()),
                 refused: refused(member.member, memory, steps),
+                successor: successor(member.member, container, steps),
                 probes: probes(member.member),
             }
         })
@@ -53,6 +54,7 @@ pub fn status(
                 releases: 0,
                 system_id: None,
                 refused: None,
+                successor: None,
                 probes: Vec::new(),
             });
         }
@@ -68,6 +70,16 @@ fn refused(member: MemberId, memory: Option<&Memory>, steps: &[Step]) -> Option<
     };
     let (guard, _) = memory?.refused.clone()?;
     steps.iter().any(wanted).then_some(guard)
+}
+
+/// Why the container that is to follow a running one cannot be made.
+fn successor(member: MemberId, container: Option<&Seen>, steps: &[Step]) -> Option<Refusal> {
+    container.filter(|container| matches!(container.state, SeenState::Running { .. }))?;
+    steps.iter().filter(|step| step.member == member).find_map(|step| match &step.kind {
+        StepKind::Wait { why: Refusal::Guard { .. } | Refusal::NetworkNotReady { .. } } => None,
+        StepKind::Wait { why } => Some(why.clone()),
+        _ => None,
+    })
 }
 
 fn state(

@@ -362,6 +362,24 @@ async fn a_missing_image_is_said_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_kept_while_its_successor_cannot_be_made_and_that_is_said() {
+    let world = World::new();
+    world.accept(1, vec![world.member()]).await;
+    world.settle().await;
+    let (id, _) = world.only();
+    let mut member = world.member();
+    member.rendered.image = "muster/none:1".to_owned();
+    world.accept(2, vec![member]).await;
+    world.settle().await;
+    let status = world.shared.report().members.remove(0);
+    assert!(matches!(status.state, ContainerState::Running { .. }) && world.only().0 == id, "{status:?}");
+    assert_eq!(status.successor, Some(Refusal::ImageMissing { image: "muster/none:1".to_owned() }));
+    world.accept(3, vec![world.member()]).await;
+    world.settle().await;
+    assert_eq!(world.shared.report().members[0].successor, None, "it is what is asked for again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_plan_is_refused_and_said() {
     let world = World::new();
     world.accept(5, vec![]).await;

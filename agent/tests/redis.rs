@@ -188,6 +188,7 @@ impl World {
             releases: 0,
             system_id: None,
             refused: None,
+            successor: None,
             probes,
         };
         self.kind().interpret(&self.spec, &status)
@@ -210,6 +211,7 @@ impl World {
                 scheduling: muster_model::view::Scheduling::Open,
                 stopped: false,
                 missing: false,
+                kept: false,
                 started: true,
                 revision: Revision(1),
                 current: true,

@@ -82,6 +82,9 @@ pub struct MemberStatus {
     /// The guard that does not let it be stopped for a restart or a new container now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why the container that is to follow the running one cannot be made; the running one is kept meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<Refusal>,
     /// Last result of each probe.
     pub probes: Vec<ProbeResult>,
 }

@@ -72,6 +72,7 @@ fn member_facts(state: &State, id: MemberId, member: &Member, now: Timestamp) ->
         seen: member.seen().filter(|_| host_up).cloned(),
         stopped: host_up && member.is_halted(),
         missing: host_up && member.is_missing(),
+        kept: host_up && member.is_kept(),
     }
 }
 

@@ -208,6 +208,9 @@ fn condition(
     let newer = if row.pending.is_some() { "a newer revision waits for its turn" } else { "" };
     match row.seen() {
         None => match &row.observed {
+            Some(old) if old.running && !old.successor.is_empty() => {
+                ("running", format!("as of revision {}: {}", old.revision, old.successor))
+            }
             Some(old) if !old.detail.is_empty() => ("starting", old.detail.clone()),
             _ => ("starting", newer.to_owned()),
         },

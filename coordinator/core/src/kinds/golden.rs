@@ -260,6 +260,7 @@ pub fn running(service: &str, slot: u32, member: u64, answers: &[(&str, bool, Va
         releases: 0,
         system_id: None,
         refused: None,
+        successor: None,
         probes: answers.iter().map(result).collect(),
     }
 }
@@ -291,6 +292,7 @@ pub fn member(slot: u32, role: &str, ready: bool) -> MemberFacts {
         }),
         stopped: false,
         missing: false,
+        kept: false,
     }
 }
 

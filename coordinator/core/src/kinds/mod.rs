@@ -269,6 +269,9 @@ pub struct Observed {
     /// The guard that does not let it be stopped now; empty = none, or nobody asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// Why the container that is to follow this one cannot be made; empty = none is to, or it can.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub successor: String,
     /// What else its kind decides on: few, short and quantised.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
@@ -318,6 +321,8 @@ pub struct MemberFacts {
     pub stopped: bool,
     /// It is to run, and its agent has no container of it and cannot make one.
     pub missing: bool,
+    /// An earlier container of it runs on and serves, because its agent cannot make the present one.
+    pub kept: bool,
 }
 
 /// One service as decisions see it.

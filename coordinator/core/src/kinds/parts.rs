@@ -214,14 +214,18 @@ pub fn observed(status: &MemberStatus) -> Observed {
         restarts: status.restarts,
         releases: status.releases,
         refused: status.refused.clone().unwrap_or_default(),
-        detail: waiting_for(&status.state),
+        successor: status.successor.as_ref().map(waits_for).unwrap_or_default(),
+        detail: match &status.state {
+            ContainerState::Refused { why } => waits_for(why),
+            _ => String::new(),
+        },
         ..Observed::default()
     }
 }
 
-fn waiting_for(state: &ContainerState) -> String {
+/// Why an agent makes or starts no container, for operators.
+fn waits_for(why: &muster_model::observed::Refusal) -> String {
     use muster_model::observed::Refusal;
-    let ContainerState::Refused { why } = state else { return String::new() };
     match why {
         Refusal::ImageMissing { image } => format!("image missing: {image} (docker load it on this host)"),
         Refusal::VolumeLost { found } => format!("volume lost: {found}"),
@@ -267,6 +271,12 @@ pub fn why_not_ready(service: &ServiceFacts<'_>, member: &MemberFacts) -> String
         _ if !member.started => format!("{who}: not started yet"),
         None if member.missing => {
             format!("{who}: no container can be made of it; `muster ps {}` says why", service.name)
+        }
+        None if member.kept => {
+            format!(
+                "{who}: serves as before, its new container cannot be made; `muster ps {}` says why",
+                service.name
+            )
         }
         None => format!("{who}: nothing seen of it yet"),
         Some(seen) if !seen.detail.is_empty() => format!("{who}: {}", seen.detail),
@@ -357,7 +367,8 @@ pub fn one_at_a_time(
 pub fn stateless_health(service: &ServiceFacts<'_>) -> Health {
     let slots = service.slots as usize;
     let ready = service.members.iter().filter(|member| is_ready(member)).count();
-    let seen = service.members.iter().filter(|member| member.seen.is_some() || member.missing).count();
+    let known = |member: &&MemberFacts| member.seen.is_some() || member.missing || member.kept;
+    let (seen, kept) = (service.members.iter().filter(known).count(), service.members.iter().any(|m| m.kept));
     let mut reasons: Vec<String> =
         service.members.iter().filter(|m| !is_ready(m)).map(|m| why_not_ready(service, m)).collect();
     if service.members.len() < slots {
@@ -366,6 +377,7 @@ pub fn stateless_health(service: &ServiceFacts<'_>) -> Health {
     let word = match ready {
         _ if ready >= slots => HealthWord::Healthy,
         0 if seen == 0 => HealthWord::Unknown,
+        _ if kept => HealthWord::Degraded,
         0 => HealthWord::Down,
         1 => HealthWord::Critical,
         _ => HealthWord::Degraded,

@@ -181,7 +181,12 @@ fn settle(
             let observed = turn.state.members.get(&member).and_then(|m| m.observed.as_ref());
             match observed.filter(|seen| !seen.refused.is_empty()) {
                 Some(seen) => refused(turn, facts, kind, row, seen),
-                None => turn.wait(policy.deadline.0, &waits_for(&title, row)),
+                None => {
+                    let successor =
+                        observed.map(|seen| seen.successor.as_str()).filter(|why| !why.is_empty());
+                    let kept = successor.map(|why| format!("waits for {title}: {why}; it serves as before"));
+                    turn.wait(policy.deadline.0, &kept.unwrap_or_else(|| waits_for(&title, row)))
+                }
             }
         }
     }

@@ -148,6 +148,13 @@ impl Member {
             && self.observed.as_ref().is_some_and(|seen| refused(seen) && !seen.detail.is_empty())
     }
 
+    /// What it runs and what serves is an earlier container: its agent says why it cannot make the present one.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        let serves = |seen: &Observed| seen.running && seen.ready && !seen.successor.is_empty();
+        self.seen().is_none() && self.obeys() && self.observed.as_ref().is_some_and(serves)
+    }
+
     /// Its container name, for messages.
     #[must_use]
     pub fn title(&self, id: MemberId) -> String {

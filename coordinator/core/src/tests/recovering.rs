@@ -20,6 +20,7 @@ fn status(member: u64, slot: &str) -> MemberStatus {
         releases: 0,
         system_id: None,
         refused: None,
+        successor: None,
         probes: Vec::new(),
     }
 }

@@ -39,12 +39,16 @@ fn publish(world: &mut World) -> u64 {
 
 /// What the agent says of the member while it acts on the plan with this counter.
 fn report(world: &mut World, counter: u64, state: ContainerState) {
+    report_with(world, counter, state, |_| {});
+}
+
+fn report_with(world: &mut World, counter: u64, state: ContainerState, change: impl Fn(&mut MemberStatus)) {
     let member = first(world);
     let row = &world.state.members[&member];
     let host = row.host.clone();
     let there = !matches!(state, ContainerState::Absent | ContainerState::Refused { .. });
     let hash = row.rendering.as_ref().map(|r| r.container_hash.clone()).filter(|_| there).unwrap_or_default();
-    let report = Report {
+    let mut report = Report {
         boot: world.state.hosts[&host].boot.clone().unwrap(),
         generation: Generation { incarnation: 1, counter },
         engine: EngineStatus { answering: true, since: world.now, version: String::new() },
@@ -60,11 +64,13 @@ fn report(world: &mut World, counter: u64, state: ContainerState) {
             releases: 0,
             system_id: None,
             refused: None,
+            successor: None,
             probes: Vec::new(),
         }],
         answers: Vec::new(),
         conditions: Vec::new(),
     };
+    change(&mut report.members[0]);
     for command in from_report(&world.state, &host, &report) {
         if let What::Observe(_) = command.what {
             world.must(command.what);
@@ -132,4 +138,23 @@ fn a_member_without_a_container_is_missing_only_if_its_agent_cannot_make_one() {
     let why = Refusal::VolumeLost { found: "nothing".to_owned() };
     report(&mut world, counter, ContainerState::Refused { why });
     assert!(fact(&world).missing);
+}
+
+#[test]
+fn a_member_is_kept_while_an_earlier_container_serves_and_its_successor_cannot_be_made() {
+    let mut world = World::new(1);
+    world.apply_spec(&spec(serde_json::json!({ SERVICE: { "kind": "app", "image": "demo/web:1" } })));
+    world.run_until("ready", |state| state.members.len() == 1 && all_ready(state));
+    let counter = publish(&mut world);
+    let running = || ContainerState::Running { since: Timestamp(1) };
+    let why = || Some(Refusal::ImageMissing { image: "muster/nowhere:1".to_owned() });
+    report_with(&mut world, counter, running(), |status| status.successor = why());
+    assert!(!fact(&world).kept, "what runs is what is asked for");
+    report_with(&mut world, counter, running(), |status| status.container_hash = "older".to_owned());
+    assert!(!fact(&world).kept, "it is about to be replaced");
+    report_with(&mut world, counter, running(), |status| {
+        (status.container_hash, status.successor) = ("older".to_owned(), why());
+    });
+    let fact = fact(&world);
+    assert!(fact.kept && fact.seen.is_none() && !fact.missing);
 }

@@ -125,6 +125,7 @@ fn running(member: &MemberPlan) -> MemberStatus {
         releases: 0,
         system_id: None,
         refused: None,
+        successor: None,
         probes: Vec::new(),
     }
 }

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod quickstart;
 pub mod redis;
 pub mod redis_replicated;
+mod redis_torn;
 pub mod repair;
 pub mod rotate;
 pub mod s3;

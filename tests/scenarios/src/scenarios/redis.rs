@@ -105,6 +105,7 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[],
         act: replicas,
     },
+    super::redis_torn::TORN,
     members::REDIS_REPLACE,
     members::REDIS_KILL_ALL,
     super::engine_drills::REDIS,
@@ -193,10 +194,15 @@ pub fn judge_placement(members: &[MemberView]) -> Result<()> {
     Ok(())
 }
 
+/// The master of a shard.
+pub fn master_of(members: &[MemberView], of: u32) -> Result<&MemberView> {
+    let found = members.iter().find(|member| is_master(member) && shard(member) == of);
+    found.with_context(|| format!("shard {of} has no master"))
+}
+
 /// The master of the first shard and its host.
 pub fn master(platform: &Platform) -> Result<(MemberView, Host)> {
-    let found = members(platform)?.into_iter().find(|member| is_master(member) && shard(member) == 1);
-    let member = found.context("shard 1 has no master")?;
+    let member = master_of(&members(platform)?, 1)?.clone();
     let host = platform.testbed.host(member.host.as_str())?;
     Ok((member, host))
 }
@@ -256,14 +262,18 @@ fn kill_master(platform: &Platform) -> Result<Value> {
     Ok(samples)
 }
 
-/// What the coordinator's own drill measures.
+/// The report of a drill.
 fn drill(platform: &Platform, run: &str, body: &str, more: &[&str]) -> Result<Value> {
     members(platform)?;
     let yaml = format!("drill: 1\nname: {run}\nservice: {}\ntarget: leader\n{body}", name(platform));
     let path = platform.write_spec(&format!("{run}.yaml"), &yaml)?.to_string_lossy().into_owned();
     let mut words = vec!["--yes", "drill", "run", &path];
     words.extend(more);
-    let report: Value = platform.cli.json(&words)?;
+    platform.cli.json(&words)
+}
+
+/// The samples of a drill, once the members are where they should be.
+fn samples_of(platform: &Platform, report: &Value) -> Result<Value> {
     let begin = Instant::now();
     let members = members(platform)?;
     judge_placement(&members)?;
@@ -274,6 +284,11 @@ fn drill(platform: &Platform, run: &str, body: &str, more: &[&str]) -> Result<Va
 }
 
 fn kill_master_held(platform: &Platform) -> Result<Value> {
+    samples_of(platform, &kill_held(platform)?)
+}
+
+/// The report of a drill that kills the first shard's master and holds its restart back.
+pub fn kill_held(platform: &Platform) -> Result<Value> {
     let body = "fault: kill-container\nhold: 20s\nwrites_per_second: 40\nwarmup: 5s\nobserve: 120s\nthresholds: { rto: 60s, lost: 1000 }\n";
     drill(platform, "redis-held", body, &[])
 }
@@ -283,7 +298,8 @@ fn kill_host(platform: &Platform) -> Result<Value> {
     let testbed = platform.testbed.config().bin_dir.join("testbed");
     let cut = format!("{} kill {{host}}", testbed.display());
     let power = format!("{} start {{host}}", testbed.display());
-    drill(platform, "redis-host", body, &["--fault-command", &cut, "--undo-command", &power])
+    let report = drill(platform, "redis-host", body, &["--fault-command", &cut, "--undo-command", &power])?;
+    samples_of(platform, &report)
 }
 
 fn switchover(platform: &Platform) -> Result<Value> {

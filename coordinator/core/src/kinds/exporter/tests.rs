@@ -44,6 +44,11 @@ fn all_of_them_gone_is_no_more_than_degraded_and_stops_nothing() {
     };
     assert_eq!((none(false).word, none(true).word), (HealthWord::Unknown, HealthWord::Degraded));
     assert!(none(true).reasons[0].contains("muster ps"), "{:?}", none(true).reasons);
+    // The ones before serve on.
+    let kept = |slot| crate::kinds::MemberFacts { seen: None, kept: true, ..member(slot, "", false) };
+    let health = crate::kinds::parts::stateless_health(&facts(&it, &spec, vec![kept(1), kept(2)]));
+    assert_eq!(health.word, HealthWord::Degraded);
+    assert!(health.reasons[0].contains("serves as before"), "{:?}", health.reasons);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use muster_model::ids::HostId;
 use muster_model::view::Scheduling;
 
-use super::observe::{AT, FOLLOWS, KNOWS, MASTER, SLOT_COUNT, STATE, YOUNG};
+use super::observe::{AT, FOLLOWS, KNOWS, MASTER, MOVES_WITH, SLOT_COUNT, STATE, YOUNG};
 use super::settings::Settings;
 use crate::kinds::{MemberFacts, ServiceFacts, parts};
 
@@ -49,6 +49,8 @@ pub struct Node<'a> {
     pub master: bool,
     pub follows: Option<&'a str>,
     pub knows: Vec<&'a str>,
+    /// Nodes with which it moves a hash slot.
+    pub moves_with: Vec<&'a str>,
     /// Sees the cluster as complete.
     pub ok: bool,
 }
@@ -88,6 +90,7 @@ pub fn nodes<'a>(service: &'a ServiceFacts<'_>) -> Vec<Node<'a>> {
             master: parts::has_role(fact, MASTER),
             follows: text(FOLLOWS),
             knows: text(KNOWS)?.split(',').filter(|id| !id.is_empty()).collect(),
+            moves_with: text(MOVES_WITH).unwrap_or_default().split(',').filter(|id| !id.is_empty()).collect(),
             ok: text(STATE) == Some("ok"),
         })
     };

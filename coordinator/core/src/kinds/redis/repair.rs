@@ -18,6 +18,8 @@ use crate::kinds::{Procedure, ProcedureStep, ServiceFacts, parts};
 
 /// Masters go back to hosts of their own.
 const SPREAD: &str = "spread";
+/// A hash slot that stayed between two shards is put right.
+const MEND: &str = "mend-slots";
 /// Hash slots go from shard to shard.
 const RESHARD: &str = "reshard";
 /// Time until what a step did is seen: probes, reports and gossip.
@@ -106,6 +108,7 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings, answers: &[(String, Tas
         return making(service, settings, &nodes);
     }
     takeover::need(service, settings, &nodes, answers)
+        .or_else(|| mend(settings, &nodes))
         .or_else(|| meet(service, &nodes, "join"))
         .or_else(|| follow(service, &nodes, "join"))
         .or_else(|| note(service, &nodes))
@@ -294,26 +297,44 @@ fn reshard(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
         true => "--cluster-use-empty-masters".to_owned(),
         false => format!("--cluster-weight {}", weights.join(" ")),
     };
+    let rebalance = format!("$cli rebalance $at --cluster-threshold 1 {arguments} --cluster-yes");
+    let what = match leaving.first() {
+        Some(node) => format!("hash slots leave shard {}", node.shard()),
+        None => format!("hash slots move to shard {}", empty.first().copied().unwrap_or_default()),
+    };
+    Some(Need { procedure: RESHARD, what, step: by_tool(settings, by, &rebalance) })
+}
+
+/// A hash slot was on its way when one of its two masters was lost. The one that was elected knows nothing of the move; the
+/// other one goes on with it for ever, and takes no writes while it misses its partner. The engine's own tool brings the
+/// keys of such a slot together at the master that has it.
+///
+/// Safety: only while every hash slot has a master, or the tool would give those without one to somebody who lacks the data.
+fn mend(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
+    let leads = |id: &str| nodes.iter().any(|node| node.id == id && node.master);
+    let torn = |node: &&Node<'_>| node.master && node.moves_with.iter().any(|id| !leads(id));
+    let torn = nodes.iter().find(torn).filter(|_| cluster::is_covered(nodes))?;
+    let by = nodes.iter().filter(|node| node.leads()).min_by_key(|node| node.fact.slot)?;
+    let what = format!("a hash slot that stayed between two shards is mended at slot {}", torn.fact.slot);
+    Some(Need { procedure: MEND, what, step: by_tool(settings, by, "$cli check $at") })
+}
+
+/// Commands of the engine's own tool in the container of a member, after it has put right what an earlier one left.
+fn by_tool(settings: &Settings, by: &Node<'_>, last: &str) -> Step {
     let client = settings.flavour.client();
     // Where all know it: the tool tells the sources to send to this address, and 127.0.0.1 is themselves there.
     let at = by.at;
     let script = format!(
         "export REDISCLI_AUTH=$(cat /muster/secrets/admin); cli='{client} --user muster-admin --no-auth-warning --cluster'; \
-         $cli fix {at}:{PORT} >/dev/null; \
-         $cli rebalance {at}:{PORT} --cluster-threshold 1 {arguments} --cluster-yes >/tmp/reshard 2>&1; \
-         code=$?; tail -n 3 /tmp/reshard; exit $code"
+         at={at}:{PORT}; $cli fix $at >/dev/null; \
+         {last} >/tmp/reshard 2>&1; code=$?; tail -n 3 /tmp/reshard; exit $code"
     );
-    let draft = TaskDraft {
+    Step::Task(Box::new(TaskDraft {
         member: by.fact.member,
         guard: None,
         what: TaskKind::Exec { argv: ["/bin/sh", "-c", &script].map(str::to_owned).to_vec() },
         timeout_ms: RESHARD_TIMEOUT_MS,
-    };
-    let what = match leaving.first() {
-        Some(node) => format!("hash slots leave shard {}", node.shard()),
-        None => format!("hash slots move to shard {}", empty.first().copied().unwrap_or_default()),
-    };
-    Some(Need { procedure: RESHARD, what, step: Step::Task(Box::new(draft)) })
+    }))
 }
 
 /// Masters that piled up on a host after a failover go back to hosts of their own, once everybody is in sync.

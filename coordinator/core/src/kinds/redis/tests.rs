@@ -128,6 +128,7 @@ fn roles_slots_and_acquaintances_are_read() {
     assert_eq!(master.system_id, Some(id(11)));
     assert_eq!(master.facts["slot_count"], "101");
     assert_eq!(master.facts["knows"], format!("{},{}", id(11), id(99)), "a node in handshake is nobody yet");
+    assert_eq!(master.facts["moves_with"], "abc");
     let refused = json!({"a": {"error": "NOREPLICAS Not enough good replicas to write."}});
     let stuck = report(11, "master", "-", &["0-99"], &refused);
     assert!(!stuck.ready && stuck.detail.contains("writes"), "{stuck:?}");
@@ -176,6 +177,7 @@ fn node(slot: u32, host: u32, of: Result<u32, u32>) -> MemberFacts {
         }),
         stopped: false,
         missing: false,
+        kept: false,
     }
 }
 
@@ -484,6 +486,40 @@ fn a_new_shard_gets_hash_slots_and_one_that_goes_gives_them_away() {
     let away = script(members, CLUSTER).unwrap();
     assert!(away.contains(&format!("--cluster-weight {}=0", id(41))), "{away}");
     assert!(!away.contains("127.0.0.1"), "a source that moves a key there waits for itself: {away}");
+}
+
+#[test]
+fn a_hash_slot_that_stayed_between_two_shards_is_mended_once_every_slot_has_a_master() {
+    let due = |members: &[MemberFacts]| {
+        judge(members.to_vec(), quietly, |facts| {
+            Redis.due(facts).map(|due| (due.name.clone(), Redis.proceed(facts, &due, &[])))
+        })
+    };
+    let mut members = skewed();
+    let mut moving = |with: u32| {
+        let facts = &mut members[2].seen.as_mut().unwrap().facts;
+        facts.insert("moves_with".to_owned(), id(with));
+        members.clone()
+    };
+    let moved = moving(12);
+    let torn = moving(11);
+    let name = |members: &[MemberFacts]| due(members).map(|(name, _)| name);
+    assert_ne!(name(&moved).as_deref(), Some("mend-slots"), "its partner leads: the move goes on");
+    let (procedure, step) = due(&torn).unwrap();
+    assert_eq!(procedure, "mend-slots");
+    let ProcedureStep::Task { label, task } = step else { panic!("{step:?}") };
+    let TaskKind::Exec { argv } = task.what else { panic!("{:?}", task.what) };
+    assert!(
+        label.contains("slot 21") && argv[2].contains("fix $at") && task.member == MemberId(12),
+        "{argv:?}"
+    );
+    let mut uncovered = torn;
+    uncovered[1].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "5460".to_owned());
+    assert_ne!(
+        name(&uncovered).as_deref(),
+        Some("mend-slots"),
+        "the tool would give a slot without a master away"
+    );
 }
 
 #[test]
