@@ -13,6 +13,7 @@ pub mod files;
 pub mod freezer;
 pub mod host;
 pub mod identity_dir;
+pub mod images;
 pub mod keeper;
 pub mod ledger;
 pub mod logs;

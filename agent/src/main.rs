@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use muster_agent::doctor::{self, DoctorArgs};
 use muster_agent::enroll::{self, Wish};
 use muster_agent::run::{Settings, run};
+use muster_model::spec::Span;
 use muster_runtime::config::EXIT_USAGE;
 use muster_runtime::telemetry;
 
@@ -71,6 +72,9 @@ struct RunArgs {
     /// Docker's socket.
     #[arg(long, env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
     docker: String,
+    /// Images of the platform that no member of this host has needed for so long are removed; `0s` = never.
+    #[arg(long, env = "MUSTER_IMAGE_GRACE", default_value = "24h", value_name = "SPAN")]
+    image_grace: Span,
     /// Form of the log lines.
     #[arg(long, env = "MUSTER_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
@@ -119,7 +123,13 @@ async fn carry_out(cli: Cli) -> anyhow::Result<ExitCode> {
             let format =
                 if args.log_format == "json" { telemetry::Format::Json } else { telemetry::Format::Human };
             telemetry::init(format)?;
-            run(Settings { state: cli.state_dir, files: args.files_dir, docker: args.docker }).await?;
+            let settings = Settings {
+                state: cli.state_dir,
+                files: args.files_dir,
+                docker: args.docker,
+                image_grace: args.image_grace.0,
+            };
+            run(settings).await?;
         }
         Command::Doctor(args) => {
             let good = doctor::run(&args, &cli.state_dir).await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use muster_model::ids::BootId;
 use muster_model::observed::HostFacts;
+use muster_model::time::Millis;
 use muster_runtime::clock::SystemClock;
 use muster_runtime::state_dir::StateDir;
 use muster_runtime::tasks::{OnError, TaskGroup, termination};
@@ -15,6 +16,7 @@ use muster_runtime::tasks::{OnError, TaskGroup, termination};
 use crate::disk::Disk;
 use crate::files::Files;
 use crate::identity_dir::{IdentityDir, mesh_key, mesh_key_path};
+use crate::images::{self, ImageKeeper};
 use crate::keeper::{keep_disk, keep_network};
 use crate::network::Network;
 use crate::runtime::docker::DockerEngine;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub files: PathBuf,
     /// Docker's socket.
     pub docker: String,
+    /// Images that nothing has needed for so long are removed; zero = none.
+    pub image_grace: Millis,
 }
 
 /// Runs until SIGTERM. Members go on running.
@@ -57,6 +61,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shared = Shared::open(ours, state, files, Arc::clone(&docker) as _, Arc::clone(&clock))?;
     shared.refuse_gone.store(true, Ordering::Relaxed);
     shared.state().facts = facts(state)?;
+    let images = ImageKeeper {
+        shared: Arc::clone(&shared),
+        link: Arc::clone(&link),
+        engine: Arc::clone(&docker) as _,
+        state: state.to_owned(),
+        grace: settings.image_grace,
+    };
     let network = Network::new(docker, shared.acting_platform(), mesh_key_path(state));
     let group = TaskGroup::new();
     let same = || Arc::clone(&shared);
@@ -69,6 +80,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     group.spawn("faults", OnError::Shutdown, fault::run(same(), group.clone()));
     group.spawn("reset", OnError::Shutdown, reset::run(same(), group.clone()));
     group.spawn("session", OnError::Shutdown, session::run(same(), Arc::clone(&link), group.clone()));
+    group.spawn("images", OnError::Log, images::run(images, group.clone()));
     group.spawn("renew", OnError::Shutdown, renew::run(link, clock, group.clone()));
     tracing::info!(host = %record.host, name = %record.name, platform = record.platform_name, "agent runs");
     let ended = group.token();

@@ -138,6 +138,7 @@ async fn session(shared: &Arc<Shared>, link: &Arc<Link>, local: &TaskGroup) -> E
         };
         match message.message {
             Some(to_agent::Message::Ack(ack)) => {
+                shared.images.leader_says(ack.quiet);
                 shared.tell_down(ack.down.iter().filter_map(down_host).collect());
                 let addresses = ack.coordinators.into_iter();
                 let learned =
@@ -148,6 +149,7 @@ async fn session(shared: &Arc<Shared>, link: &Arc<Link>, local: &TaskGroup) -> E
             }
             Some(to_agent::Message::Plan(update)) => take_plan(shared, link, update).await,
             Some(to_agent::Message::Log(request)) => readers.handle(&request),
+            Some(to_agent::Message::Image(offer)) => shared.images.offer(offer),
             Some(to_agent::Message::NotLeader(hint)) => return End::NotLeader(hint.leader),
             Some(to_agent::Message::Welcome(_)) | None => {}
         }
@@ -227,6 +229,7 @@ async fn take_plan(shared: &Shared, link: &Link, update: PlanUpdate) {
     match shared.accept(plan, secrets).await {
         Ok(Accepted::Newer) => {
             tracing::info!(%generation, "plan accepted");
+            shared.images.bell.notify_one();
             if let Err(error) = link.adoption_done() {
                 tracing::warn!(%error, "adoption cannot be recorded");
             }

@@ -20,6 +20,7 @@ use crate::diff::{Gates, Step};
 use crate::fault::{LASTS_MAX, What};
 use crate::files::{Files, SecretMap};
 use crate::host::Host;
+use crate::images::desk::ImageDesk;
 use crate::ledger::{Accepted, PlanRefused};
 use crate::network::Problem;
 use crate::profile::Places;
@@ -136,6 +137,8 @@ pub struct Shared {
     pub down_wake: Notify,
     /// Rung when a drill's fault has begun.
     pub fault_wake: Notify,
+    /// Images that are offered, and those that are here.
+    pub images: ImageDesk,
     /// Rung when the report may have changed.
     pub changed: Notify,
     /// Connections to a stopped member that hands over are refused by this host's packet filter.
@@ -210,6 +213,7 @@ impl Shared {
             network_wake: Notify::new(),
             down_wake: Notify::new(),
             fault_wake: Notify::new(),
+            images: ImageDesk::default(),
             changed: Notify::new(),
             refuse_gone: AtomicBool::new(false),
             store,
@@ -384,6 +388,7 @@ impl Shared {
             members: members.unwrap_or_default(),
             answers: state.host.ledger.answers(),
             conditions,
+            images: self.images.held(),
         }
     }
 }

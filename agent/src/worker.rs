@@ -306,7 +306,7 @@ fn say_refusals(shared: &Shared, steps: &[Step]) {
         let (code, text) = match why {
             Refusal::ImageMissing { image } => (
                 "image-missing",
-                format!("image {image} is not on this host: `docker save {image} | ssh HOST docker load`"),
+                format!("image {image} is not on this host: `muster image push {image}` where it is"),
             ),
             Refusal::VolumeLost { found } => (
                 "volume-lost",

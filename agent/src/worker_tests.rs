@@ -357,7 +357,7 @@ async fn a_missing_image_is_said_with_its_remedy() {
     world.settle().await;
     assert!(matches!(world.state(), ContainerState::Refused { why: Refusal::ImageMissing { .. } }));
     let said = &world.shared.report().conditions[0];
-    assert!(said.code == "image-missing" && said.text.contains("docker load"), "{said:?}");
+    assert!(said.code == "image-missing" && said.text.contains("muster image push"), "{said:?}");
     assert!(world.engine.calls().is_empty());
 }
 

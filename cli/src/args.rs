@@ -1,6 +1,7 @@
 //! The command line's grammar. Decides nothing.
 
 mod host;
+mod image;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use muster_model::spec::Span;
 use crate::console::Format;
 
 pub use host::{HostCommand, MaintenanceArgs, RebootArgs};
+pub use image::{ImageCommand, PushArgs};
 
 /// Shown by `muster` and `muster --help`.
 const HELP: &str = "\
@@ -43,6 +45,7 @@ Operate
   secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon, drain, revoke, remove
+  image        Bring images to hosts without a registry; list them
   coordinator  Coordinators: list, remove
   snapshot     The control plane's state as a file
   operator     Who may do what: list, add, revoke
@@ -208,6 +211,9 @@ log: keep secrets out of arguments.")]
     /// Hosts: list, show, cordon, uncordon, drain, revoke, remove
     #[command(subcommand)]
     Host(HostCommand),
+    /// Bring images to hosts without a registry; list them
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// The control plane's state as a file
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

@@ -2,6 +2,7 @@
 
 pub mod age;
 pub mod app;
+pub mod archive;
 pub mod args;
 pub mod ask;
 pub mod client;

@@ -25,6 +25,7 @@ use crate::dialer::TlsDialer;
 use crate::home::{Home, NodeFile};
 use crate::leader::{Heard, Leader};
 use crate::proposer::{ChangeError, Proposer};
+use crate::pushes::Pushes;
 use crate::refusals::RefusalLog;
 use crate::replica::Replica;
 use crate::revoked::Revoked;
@@ -32,11 +33,14 @@ use crate::rpc::agents::AgentSessions;
 use crate::rpc::control::Controls;
 use crate::rpc::identity::Identities;
 use crate::sessions::Sessions;
+use crate::spool::Spool;
 use crate::standing::Lost;
 use crate::{admin, renew, saved, standing, table};
 
 /// How long the handover of leadership may take.
 const HANDOVER: Duration = Duration::from_secs(3);
+/// Between two looks at archives of images that may be over.
+const SWEEP: Duration = Duration::from_secs(2);
 /// How long tasks may take to end.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -53,6 +57,10 @@ pub struct Parts {
     pub authority: Authority,
     /// Connected agents.
     pub sessions: Sessions,
+    /// Images on their way to hosts.
+    pub pushes: Pushes,
+    /// Their archives.
+    pub spool: Spool,
     /// What this node heard of hosts while it leads.
     pub heard: Heard,
     /// Random text of this process.
@@ -112,7 +120,27 @@ pub async fn run(home: &Home, wish: &Wish) -> Result<()> {
     admin::start(home, &parts)?;
     renew::start(home, &node, &parts);
     saved::start(home, &parts, wish.snapshots);
+    sweep_images(&parts);
     wait_for_end(home, &node, &parts).await
+}
+
+/// Takes archives away once nobody needs them.
+fn sweep_images(parts: &Parts) {
+    let (parts, stop) = (parts.clone(), parts.tasks.token());
+    let tasks = parts.tasks.clone();
+    tasks.spawn("images", OnError::Log, async move {
+        let mut tick = tokio::time::interval(SWEEP);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let (over, keep) = (parts.pushes.over(parts.clock.monotonic()), parts.pushes.under_way());
+            let spool = parts.spool.clone();
+            let swept = tokio::task::spawn_blocking(move || {
+                over.iter().for_each(|sha256| spool.remove(sha256));
+                spool.sweep(&keep);
+            });
+            swept.await.ok();
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
 }
 
 /// An end after which a start would end in the same way: systemd does not try again.
@@ -152,6 +180,8 @@ async fn start(home: &Home, node: &NodeFile, tls: &Arc<Tls>, clock: &SharedClock
         proposer,
         authority,
         sessions: Sessions::default(),
+        pushes: Pushes::default(),
+        spool: Spool::new(&home.path("images")),
         heard: Heard::default(),
         run: random_text()?,
         tls: Arc::clone(tls),
@@ -197,6 +227,8 @@ async fn serve(parts: &Parts, listen: SocketAddr) -> Result<()> {
         consensus: parts.consensus.clone(),
         replica: parts.replica.clone(),
         sessions: parts.sessions.clone(),
+        pushes: parts.pushes.clone(),
+        spool: parts.spool.clone(),
         clock: Arc::clone(&parts.clock),
         tasks: parts.tasks.clone(),
     };

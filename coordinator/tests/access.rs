@@ -61,7 +61,7 @@ fn expected(method: &str) -> Vec<Role> {
         (
             "muster.control.v1.Control",
             "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf" | "Secrets"
-            | "Coordinators",
+            | "Coordinators" | "Images",
         ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",
@@ -70,7 +70,8 @@ fn expected(method: &str) -> Vec<Role> {
         (
             "muster.control.v1.Control",
             "Apply" | "RemoveService" | "RemoveHost" | "CreateToken" | "IssueOperator" | "Operators"
-            | "Revoke" | "RemoveCoordinator" | "SaveSnapshot" | "SettleHost" | "Audit",
+            | "Revoke" | "RemoveCoordinator" | "SaveSnapshot" | "SettleHost" | "Audit" | "BeginImage"
+            | "SendImage" | "ImagePush",
         ) => {
             vec![Admin]
         }

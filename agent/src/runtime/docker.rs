@@ -65,7 +65,7 @@ impl DockerEngine {
         Ok(DockerNetworks::new(client.clone()))
     }
 
-    async fn client(&self) -> Result<&Docker, EngineError> {
+    pub(super) async fn client(&self) -> Result<&Docker, EngineError> {
         let connect = async {
             let seconds = CHANGE.as_secs() * 20;
             let client = Docker::connect_with_unix(&self.socket, seconds, API_DEFAULT_VERSION)
@@ -360,7 +360,7 @@ pub(super) fn endpoint(address: Ipv4Addr) -> EndpointSettings {
     EndpointSettings { ipam_config: Some(ipam), ..EndpointSettings::default() }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, EngineError> {
@@ -370,7 +370,7 @@ async fn within<T>(
     }
 }
 
-fn refused(error: Error) -> EngineError {
+pub(super) fn refused(error: Error) -> EngineError {
     match error {
         // A missing image or network is a 404 too, and no reason to look again at the container.
         Error::DockerResponseServerError { status_code: 404 | 409, message }

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod explain;
 mod host;
+mod image;
 mod init;
 mod logs;
 mod maintenance;
@@ -43,6 +44,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
+        Command::Image(command) => image::run(app, command).await,
         Command::Snapshot(command) => snapshot::run(app, command).await,
         Command::Coordinator(command) => coordinator::run(app, command).await,
         Command::Operator(command) => operator::run(app, command).await,

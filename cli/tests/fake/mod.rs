@@ -398,6 +398,24 @@ impl Control for Fake {
         Err(Status::unimplemented("no test removes one"))
     }
 
+    async fn begin_image(&self, _: Request<BeginImageRequest>) -> Answer<ImageUpload> {
+        Err(Status::unimplemented("no test pushes one"))
+    }
+
+    async fn send_image(&self, _: Request<SendImageRequest>) -> Answer<ImageUpload> {
+        Err(Status::unimplemented("no test pushes one"))
+    }
+
+    async fn image_push(&self, _: Request<ImagePushRequest>) -> Answer<View> {
+        Err(Status::unimplemented("no test pushes one"))
+    }
+
+    async fn images(&self, _: Request<ImagesRequest>) -> Answer<View> {
+        let json = r#"[{"host":"h1","images":[{"name":"app:1","id":"sha256:00","bytes":3145728,"needed":true}]},
+            {"host":"h2","images":null}]"#;
+        Ok(Response::new(View { json: json.into() }))
+    }
+
     async fn audit(&self, _: Request<EventsRequest>) -> Answer<Self::AuditStream> {
         tokio::time::sleep(Duration::ZERO).await;
         Err(Status::unimplemented(""))

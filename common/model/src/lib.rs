@@ -1,6 +1,7 @@
 //! Pure types shared by every part: ids, spec, host plan, observations, network, views. No I/O, no clock.
 
 pub mod ids;
+pub mod image;
 pub mod network;
 pub mod observed;
 pub mod plan;

@@ -3,10 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, Generation, MemberId, Revision, Slot, TaskId};
+use crate::image::HeldImage;
 use crate::time::Timestamp;
 
 /// Code of the condition that a host still runs members of the platform that it belonged to before.
 pub const FOUND_MEMBERS: &str = "found-members";
+
+/// Codes of the conditions that a host's disk is more than 85 % full (nothing new is placed there), and that it is full
+/// (nothing new is started there).
+pub const DISK_NEARLY_FULL: &str = "disk-nearly-full";
+/// See [`DISK_NEARLY_FULL`].
+pub const DISK_FULL: &str = "disk-full";
 
 /// What an agent says of its host: complete each time, sent on change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +32,9 @@ pub struct Report {
     pub answers: Vec<TaskAnswer>,
     /// What an operator should know.
     pub conditions: Vec<Condition>,
+    /// Images of the platform that are here; absent = not looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<HeldImage>>,
 }
 
 /// The Docker Engine as the agent sees it.

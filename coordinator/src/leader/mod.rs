@@ -5,6 +5,7 @@
 
 mod agents;
 mod coordinators;
+mod images;
 mod liveness;
 mod observe;
 mod reconcile;
@@ -59,7 +60,8 @@ impl Leader {
             self.watch_liveness(),
             self.observe(),
             self.tend_agents(),
-            self.tend_coordinators()
+            self.tend_coordinators(),
+            self.offer_images()
         );
     }
 

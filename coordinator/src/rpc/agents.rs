@@ -7,10 +7,12 @@ use std::sync::Arc;
 use muster_consensus::Consensus;
 use muster_core::state::State;
 use muster_model::ids::{BootId, HostId};
+use muster_model::image::PushState;
 use muster_model::observed::Report;
 use muster_proto::agents::agents_server::Agents;
 use muster_proto::agents::{
-    Ack, AgentHello, DownHost, FromAgent, NotLeader, ToAgent, Welcome, from_agent, to_agent,
+    Ack, AgentHello, DownHost, FromAgent, ImagePartReply, ImagePartRequest, ImageStateReply,
+    ImageStateRequest, NotLeader, ToAgent, Welcome, from_agent, to_agent,
 };
 use muster_runtime::access;
 use muster_runtime::clock::SharedClock;
@@ -20,14 +22,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::pushes::Pushes;
 use crate::replica::Replica;
 use crate::sessions::Sessions;
+use crate::spool::Spool;
 use crate::{group, rpc};
 
 /// Beats a second are two.
 const BEAT_EVERY_MS: u32 = 500;
 /// Longest wait for the first message.
 const HELLO: std::time::Duration = std::time::Duration::from_secs(5);
+/// Longest text about an image.
+const TEXT_LEN_MAX: usize = 500;
 /// Longest `boot` text.
 const BOOT_LEN_MAX: usize = 64;
 
@@ -39,6 +45,10 @@ pub struct AgentSessions {
     pub replica: Replica,
     /// The table of sessions.
     pub sessions: Sessions,
+    /// Images on their way to hosts.
+    pub pushes: Pushes,
+    /// Their archives.
+    pub spool: Spool,
     /// The time.
     pub clock: SharedClock,
     /// Tasks of the process.
@@ -83,6 +93,34 @@ impl Agents for AgentSessions {
         self.tasks.spawn("agent session", OnError::Log, reader.run(incoming));
         let out = ReceiverStream::new(out).merge(ReceiverStream::new(from)).map(Ok);
         Ok(Response::new(Box::pin(out)))
+    }
+
+    async fn image_part(
+        &self,
+        request: Request<ImagePartRequest>,
+    ) -> Result<Response<ImagePartReply>, Status> {
+        let host = host_of(&request)?;
+        let ImagePartRequest { sha256, offset } = request.into_inner();
+        if !self.pushes.may_fetch(&host, &sha256, offset, self.clock.monotonic()) {
+            return Err(Status::not_found("no such image is pushed to this host now"));
+        }
+        let spool = self.spool.clone();
+        let read = tokio::task::spawn_blocking(move || spool.part(&sha256, offset)).await;
+        let data = read.map_err(|error| Status::internal(error.to_string()))?;
+        let data = data.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(ImagePartReply { data: data.into() }))
+    }
+
+    async fn image_state(
+        &self,
+        request: Request<ImageStateRequest>,
+    ) -> Result<Response<ImageStateReply>, Status> {
+        let host = host_of(&request)?;
+        let ImageStateRequest { sha256, state, text } = request.into_inner();
+        let state: PushState = state.parse().map_err(Status::invalid_argument)?;
+        let text: String = text.chars().take(TEXT_LEN_MAX).collect();
+        self.pushes.answered(&host, &sha256, state, &text, self.clock.monotonic());
+        Ok(Response::new(ImageStateReply {}))
     }
 }
 
@@ -154,6 +192,12 @@ impl Reader {
                     sequence: beat.sequence,
                     coordinators: group::endpoints(&self.consensus),
                     down: down_hosts(&self.replica.state(), &self.host),
+                    quiet: self
+                        .replica
+                        .state()
+                        .operations
+                        .values()
+                        .all(|operation| operation.outcome.is_some()),
                 };
                 known && self.to.send(ToAgent { message: Some(to_agent::Message::Ack(ack)) }).await.is_ok()
             }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod coordinators;
+mod images;
 mod streams;
 
 use std::pin::Pin;
@@ -321,6 +322,29 @@ impl Control for Controls {
     ) -> Result<Response<pb::Changed>, Status> {
         let actor = actor(&request)?;
         self.settle(actor, request.into_inner()).await
+    }
+
+    async fn begin_image(
+        &self,
+        request: Request<pb::BeginImageRequest>,
+    ) -> Result<Response<pb::ImageUpload>, Status> {
+        let actor = actor(&request)?;
+        self.begin_push(actor, request.into_inner()).await
+    }
+
+    async fn send_image(
+        &self,
+        request: Request<pb::SendImageRequest>,
+    ) -> Result<Response<pb::ImageUpload>, Status> {
+        self.take_part(request.into_inner()).await
+    }
+
+    async fn image_push(&self, request: Request<pb::ImagePushRequest>) -> Result<Response<pb::View>, Status> {
+        self.push_state(&request.into_inner().sha256)
+    }
+
+    async fn images(&self, _: Request<pb::ImagesRequest>) -> Result<Response<pb::View>, Status> {
+        self.images_on_hosts().await
     }
 
     async fn issue_operator(

@@ -227,7 +227,9 @@ pub fn observed(status: &MemberStatus) -> Observed {
 fn waits_for(why: &muster_model::observed::Refusal) -> String {
     use muster_model::observed::Refusal;
     match why {
-        Refusal::ImageMissing { image } => format!("image missing: {image} (docker load it on this host)"),
+        Refusal::ImageMissing { image } => {
+            format!("image missing: {image} (`muster image push` brings it there)")
+        }
         Refusal::VolumeLost { found } => format!("volume lost: {found}"),
         Refusal::SecretMissing { name } => format!("secret {name} has not arrived"),
         // The time of the next try changes with each try; operators see it in the logs.

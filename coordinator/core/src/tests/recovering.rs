@@ -35,6 +35,7 @@ fn report(world: &World, generation: Generation, members: Vec<MemberStatus>) -> 
         members,
         answers: Vec::new(),
         conditions: Vec::new(),
+        images: None,
     }
 }
 
