@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use muster_model::observed::Condition;
+use muster_model::observed::{Condition, DISK_FULL, DISK_NEARLY_FULL};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 /// From here on an operator is told.
@@ -27,11 +27,14 @@ pub struct Fill {
     pub bytes: u64,
     /// Free for us, bytes.
     pub free: u64,
+    /// Bytes of ballast that are not on it: they are no room for anything else.
+    pub owed: u64,
 }
 
 impl Fill {
+    /// With the ballast as if it were there: a disk that was full is not a little less full because of it.
     fn used_percent(self) -> u64 {
-        let used = self.bytes.saturating_sub(self.free);
+        let used = self.bytes.saturating_sub(self.free).saturating_add(self.owed).min(self.bytes);
         used.saturating_mul(100).checked_div(self.bytes).unwrap_or_default()
     }
 
@@ -90,6 +93,7 @@ impl Disk {
         Ok(Fill {
             bytes: (used + free).saturating_mul(stat.f_frsize),
             free: free.saturating_mul(stat.f_frsize),
+            owed: if self.ballast.exists() { 0 } else { BALLAST_BYTES },
         })
     }
 
@@ -100,8 +104,16 @@ impl Disk {
         let root = self.root.display();
         // The limit that was passed, not the figure of the moment: the text must not change with every percent.
         let (code, passed, effect) = match used {
-            FULL_PERCENT.. => ("disk-full", FULL_PERCENT, "nothing new is started here until there is room"),
-            TOLD_PERCENT.. => ("disk-nearly-full", TOLD_PERCENT, "from 95 % on nothing new is started here"),
+            FULL_PERCENT.. => (
+                DISK_FULL,
+                FULL_PERCENT,
+                "its reserve is let go, and nothing new is started here until there is room",
+            ),
+            TOLD_PERCENT.. => (
+                DISK_NEARLY_FULL,
+                TOLD_PERCENT,
+                "nothing new is placed here, and from 95 % on nothing new is started",
+            ),
             _ => return None,
         };
         Some(Condition {
@@ -120,12 +132,15 @@ mod tests {
     #[test]
     fn thresholds() {
         let disk = Disk::new(Path::new("/x"));
-        let at = |used: u64| Fill { bytes: 1000, free: 1000 - used };
+        let at = |used: u64| Fill { bytes: 1000, free: 1000 - used, owed: 0 };
         assert_eq!(disk.condition(at(840)), None);
         assert_eq!(disk.condition(at(850)).unwrap().code, "disk-nearly-full");
         assert_eq!(disk.condition(at(950)).unwrap().code, "disk-full");
         assert!(at(950).full() && !at(949).full());
         assert_eq!(at(850).free_percent(), 15);
+        let mib = |used: u64, owed| Fill { bytes: 1000 << 20, free: (1000 - used) << 20, owed };
+        assert!(mib(900, BALLAST_BYTES).full(), "a full disk whose ballast was let go stays full");
+        assert!(!mib(886, 0).full() && mib(1000, BALLAST_BYTES).full());
     }
 
     #[test]
@@ -133,6 +148,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::new(dir.path());
         let fill = disk.look().unwrap();
+        assert_eq!(fill.owed, BALLAST_BYTES);
         let room = fill.used_percent() < TOLD_PERCENT && fill.free > 4 * BALLAST_BYTES;
         assert_eq!(disk.ballast.exists(), room);
     }

@@ -1,7 +1,7 @@
 //! The filters of the scheduler: each lets a host pass or says, in words that follow the host's name, why not.
 
 use muster_model::ids::HostId;
-use muster_model::observed::FOUND_MEMBERS;
+use muster_model::observed::{DISK_FULL, DISK_NEARLY_FULL, FOUND_MEMBERS};
 use muster_model::spec::{FailureDomain, PlaceSpec, Size};
 use muster_model::view::Scheduling;
 
@@ -13,7 +13,7 @@ type Filter = fn(&Request<'_>, &HostId, &Host) -> Result<(), Unfit>;
 
 /// All of them, the cheapest and plainest first.
 pub const ALL: &[Filter] =
-    &[up, open, adopted, allowed, one_per_host, apart, never_with, zones, memory, cpu, ports];
+    &[up, open, adopted, disk, allowed, one_per_host, apart, never_with, zones, memory, cpu, ports];
 
 /// Memory that stays with the system, the agent and the Docker Engine.
 const MEMORY_RESERVED: u64 = 256 << 20;
@@ -42,6 +42,13 @@ fn adopted(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
     let found = host.conditions.iter().any(|condition| condition.code == FOUND_MEMBERS);
     pass_if(!found, || "with members of another platform".to_owned())?;
     pass_if(host.inventory.is_none(), || "not settled after a recovery".to_owned())
+}
+
+/// What runs there stays; it may need the rest.
+fn disk(_: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {
+    let short = |code: &str| code == DISK_NEARLY_FULL || code == DISK_FULL;
+    let found = host.conditions.iter().any(|condition| short(&condition.code));
+    pass_if(!found, || "with a disk that is nearly full".to_owned())
 }
 
 fn allowed(request: &Request<'_>, _: &HostId, host: &Host) -> Result<(), Unfit> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_model::ids::BootId;
-use muster_model::observed::{Condition, FOUND_MEMBERS};
+use muster_model::observed::{Condition, DISK_NEARLY_FULL, FOUND_MEMBERS};
 
 use super::{World, host_id, name, spec};
 use crate::command::What;
@@ -51,8 +51,17 @@ fn what_has_no_placement_is_said() {
 
 #[test]
 fn nothing_is_placed_beside_members_that_were_found() {
+    all_on_the_other_host(FOUND_MEMBERS, "found here: pg-main/1");
+}
+
+#[test]
+fn nothing_is_placed_on_a_disk_that_is_nearly_full() {
+    all_on_the_other_host(DISK_NEARLY_FULL, "the disk is more than 85 % full");
+}
+
+fn all_on_the_other_host(code: &str, text: &str) {
     let mut world = World::new(2);
-    let found = Condition { code: FOUND_MEMBERS.to_owned(), text: "found here: pg-main/1".to_owned() };
+    let found = Condition { code: code.to_owned(), text: text.to_owned() };
     let facts = Arc::clone(&world.state.hosts[&host_id(1)].facts);
     world.must(What::HostFacts {
         host: host_id(1),
