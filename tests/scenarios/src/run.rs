@@ -48,6 +48,8 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::s3::SCENARIOS, prepare: s::s3::prepare },
     Table { scenarios: s::together::SCENARIOS, prepare: s::together::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
+    Table { scenarios: s::images::SCENARIOS, prepare: s::images::prepare },
+    Table { scenarios: s::disk::SCENARIOS, prepare: s::disk::prepare },
 ];
 
 /// Of each of these a test run makes one, chosen by the commit: over many commits each has its turn.

@@ -2,6 +2,7 @@
 
 pub mod control_plane;
 pub mod dead;
+pub mod disk;
 pub mod drills;
 pub mod engine_drills;
 pub mod faults;
@@ -9,6 +10,7 @@ pub mod first;
 pub mod grow;
 pub mod hosts;
 pub mod identity;
+pub mod images;
 pub mod maintenance;
 pub mod mariadb;
 pub mod mariadb_two;
