@@ -1,7 +1,7 @@
 //! Images on their way to hosts: who has which, whose turn it is, when it is over. In memory of the coordinator that
 //! leads; nothing of it is replicated, and a command that is repeated at a new leader begins again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const TELL_AGAIN: Duration = Duration::from_secs(15);
 const LOADING: Duration = Duration::from_secs(60);
 /// A host without a session is waited for so long: after a change of leader all come back.
 const ABSENT: Duration = Duration::from_secs(15);
+/// A host that is connected and not busy with another image answers within this: one of an older version never does.
+const MUTE: Duration = Duration::from_secs(120);
 /// An operator's program that was not heard of for so long is gone.
 const IDLE: Duration = Duration::from_secs(120);
 /// Results are kept so long.
@@ -103,6 +105,10 @@ impl Progress {
     fn fail(&mut self, why: &str) {
         self.state = PushState::Failed;
         why.clone_into(&mut self.text);
+    }
+
+    fn is_mute(&self, now: Duration) -> bool {
+        self.state == PushState::Asked && now.saturating_sub(self.begun) >= MUTE
     }
 
     fn quiet_for(&self, span: Duration, now: Duration) -> bool {
@@ -195,6 +201,7 @@ impl Pushes {
         let receives = |host: &&Progress| host.state == PushState::Receiving;
         let mut turns = AT_ONCE
             .saturating_sub(all.values().flat_map(|push| push.hosts.values()).filter(receives).count());
+        let busy = busy(&all);
         let mut said = Vec::new();
         for push in all.values_mut() {
             if now >= push.gives_up {
@@ -209,6 +216,9 @@ impl Pushes {
             };
             for (id, host) in &mut push.hosts {
                 let here = connected.contains(id);
+                if here && !busy.contains(id) && host.is_mute(now) {
+                    host.fail("its agent does not answer: is it older than the coordinator?");
+                }
                 if let Some(ready) = next_word(host, here, push.ready, turns, now) {
                     turns -= usize::from(host.state == PushState::Wanted);
                     if ready && host.state == PushState::Wanted {
@@ -258,6 +268,13 @@ impl Pushes {
             hosts,
         })
     }
+}
+
+/// Hosts that are at work with some image.
+fn busy(all: &BTreeMap<String, Push>) -> BTreeSet<HostId> {
+    let at_work = |host: &Progress| matches!(host.state, PushState::Receiving | PushState::Loading);
+    let hosts = all.values().flat_map(|push| &push.hosts);
+    hosts.filter(|(_, host)| at_work(host)).map(|(id, _)| id.clone()).collect()
 }
 
 /// What a host is told now: whether it can fetch. Absent = nothing. A host that stays away is given up.

@@ -100,3 +100,15 @@ fn only_two_are_under_way_unless_their_operators_are_gone() {
     pushes.begin(order("c", 1), at(150)).unwrap();
     assert!(pushes.begin(order("d", 1), at(151)).is_err());
 }
+
+#[test]
+fn an_agent_that_does_not_know_the_question_is_given_up_but_not_one_that_is_busy() {
+    let (pushes, hosts) = (Pushes::default(), [host(1), host(2)]);
+    pushes.begin(order("a", 1), at(0)).unwrap();
+    pushes.answered(&hosts[0], "a", PushState::Loading, "", at(1));
+    pushes.begin(order("b", 2), at(1)).unwrap();
+    assert_eq!(pushes.due(&hosts, at(120)).len(), 3);
+    assert_eq!(states(&pushes, "b"), [PushState::Asked, PushState::Asked]);
+    assert_eq!(pushes.due(&hosts, at(121)).len(), 0);
+    assert_eq!(states(&pushes, "b"), [PushState::Asked, PushState::Failed]);
+}
