@@ -19,12 +19,22 @@ pub(crate) use writer::Writer;
 /// A segment with these frames, for fixtures.
 #[cfg(test)]
 pub(crate) fn segment(number: u64, log: [u8; 16], frames: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = frame::Header { segment: number, log, chain: 0 }.encode();
-    let mut chain = 0;
+    segment_after(number, log, 0, frames).0
+}
+
+/// A segment behind one whose last frame has this checksum, and its own last checksum.
+#[cfg(test)]
+pub(crate) fn segment_after(
+    number: u64,
+    log: [u8; 16],
+    mut chain: u32,
+    frames: &[Vec<u8>],
+) -> (Vec<u8>, u32) {
+    let mut bytes = frame::Header { segment: number, log, chain }.encode();
     for body in frames {
         let (frame, sum) = frame::encode(number, chain, body);
         bytes.extend_from_slice(&frame);
         chain = sum;
     }
-    bytes
+    (bytes, chain)
 }

@@ -8,7 +8,7 @@ use super::sim_disk::SimDisk;
 use crate::{ProposeError, SnapshotPolicy};
 
 /// A node alone on a simulated disk, its snapshots far away.
-async fn alone(disk: &SimDisk) -> Running {
+pub async fn alone(disk: &SimDisk) -> Running {
     let listener = listen().await;
     let node = node_at(1, listener.local_addr().unwrap());
     let mut config = config(1, Arc::new(disk.clone()), false);

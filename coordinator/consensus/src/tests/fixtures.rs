@@ -16,13 +16,13 @@ use crate::snapshot::Snapshots;
 use crate::types::Payload;
 use crate::{Disk, DiskFile};
 
-const LOG: [u8; 16] = *b"0123456789abcdef";
+pub const LOG: [u8; 16] = *b"0123456789abcdef";
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }
 
-fn fixture(name: &str) -> Vec<u8> {
+pub fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

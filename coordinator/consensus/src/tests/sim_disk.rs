@@ -25,6 +25,7 @@ struct Inner {
 struct Faults {
     full: AtomicBool,
     sync_fails: AtomicBool,
+    sync_lies: AtomicBool,
     syncs: AtomicU64,
 }
 
@@ -44,6 +45,11 @@ impl SimDisk {
 
     pub fn fail_syncs(&self) {
         self.inner.faults.sync_fails.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on nothing that is synced is durable, as if nobody had asked for it.
+    pub fn skip_syncs(&self) {
+        self.inner.faults.sync_lies.store(true, Ordering::Relaxed);
     }
 
     pub fn syncs(&self) -> u64 {
@@ -158,6 +164,9 @@ impl DiskFile for SimFile {
             return Err(io::Error::other("simulated sync failure"));
         }
         self.faults.syncs.fetch_add(1, Ordering::Relaxed);
+        if self.faults.sync_lies.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         *self.durable.lock().unwrap() = self.now.lock().unwrap().clone();
         Ok(())
     }
