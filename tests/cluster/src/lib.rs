@@ -6,4 +6,5 @@ pub mod cluster;
 pub mod node;
 pub mod operator;
 pub mod programs;
+pub mod random;
 pub mod wait;

@@ -118,15 +118,28 @@ impl Node {
         }
     }
 
+    /// Stops it where it is, or lets it go on: it neither hears nor says anything, and does not notice.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn pause(&self, pause: bool) {
+        let signal = if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        rustix::process::kill_process(self.process_id(), signal).expect("our own child can be paused");
+    }
+
+    fn process_id(&self) -> rustix::process::Pid {
+        let id = self.pid().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        id.expect("it runs")
+    }
+
     /// Asks it to end.
     ///
     /// # Panics
     /// It does not run, or does not end.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let mut process = self.process.take().expect("it runs");
-        let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(id.expect("it runs"), rustix::process::Signal::TERM)
+        rustix::process::kill_process(self.process_id(), rustix::process::Signal::TERM)
             .expect("our own child can be asked to end");
+        let mut process = self.process.take().expect("it runs");
         let ended = tokio::time::timeout(ONCE, process.wait()).await;
         ended.expect("it ends when asked to").expect("our own child can be waited for")
     }

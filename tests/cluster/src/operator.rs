@@ -15,6 +15,7 @@ use muster_runtime::context::Context;
 use muster_runtime::dial::{self, Endpoints};
 use muster_runtime::keys::NodeKey;
 use muster_runtime::rpc::within;
+use muster_runtime::snapshot_file;
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -101,6 +102,32 @@ impl Operator {
     ) -> Result<String, Status> {
         let request = pb::CreateTokenRequest { caller, role: role.to_owned(), life_seconds };
         Ok(within(ANSWER, self.control().create_token(request)).await?.into_inner().token)
+    }
+
+    /// Makes a spec the desired state, as this call of this client; where in the log, 0 = it was refused for what it says.
+    /// With `at`, it is refused if the spec was changed behind that place.
+    ///
+    /// # Errors
+    /// As the coordinator says; `Aborted` if the spec was changed behind `at`.
+    pub async fn apply(&self, caller: Option<pb::Caller>, yaml: String, at: u64) -> Result<u64, Status> {
+        let request = pb::SpecRequest { caller, yaml, at };
+        Ok(within(ANSWER, self.control().apply(request)).await?.into_inner().index)
+    }
+
+    /// The state, as it is saved.
+    ///
+    /// # Errors
+    /// As the coordinator says.
+    ///
+    /// # Panics
+    /// The file is damaged.
+    pub async fn snapshot(&self) -> Result<serde_json::Value, Status> {
+        let stream =
+            within(ANSWER, self.control().save_snapshot(pb::SaveSnapshotRequest {})).await?.into_inner();
+        let parts: Vec<pb::SnapshotData> = stream.collect::<Result<_, _>>().await?;
+        let file: Vec<u8> = parts.into_iter().flat_map(|part| part.data).collect();
+        let (_, state) = snapshot_file::decode(&file).expect("a snapshot");
+        Ok(serde_json::from_slice(state).expect("a state"))
     }
 
     /// Cordons a host, or opens it again; where in the log.

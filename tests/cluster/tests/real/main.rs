@@ -7,6 +7,7 @@ mod clock;
 mod coordinators;
 mod disk;
 mod lifecycle;
+mod linearizable;
 mod operators;
 mod protocol;
 mod reads;
