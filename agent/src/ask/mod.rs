@@ -126,4 +126,6 @@ pub fn cut(mut text: String) -> String {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -100,7 +100,7 @@ fn told(error: &RedisError) -> String {
     text.chars().take(ERROR_MAX).collect()
 }
 
-fn keep(keep: &RespKeep, value: &Value) -> serde_json::Value {
+pub(super) fn keep(keep: &RespKeep, value: &Value) -> serde_json::Value {
     match keep {
         RespKeep::Whole => whole(value),
         RespKeep::Fields(names) => {

@@ -9,6 +9,7 @@ mod bombs;
 mod document;
 mod meaning;
 mod mutate;
+mod properties;
 mod schema;
 
 use std::collections::BTreeMap;

@@ -15,6 +15,7 @@ mod placing;
 mod plans;
 mod ports;
 mod procedures;
+mod properties;
 mod recovering;
 mod refusals;
 mod replace;
