@@ -1,5 +1,6 @@
 //! The command line's grammar. Decides nothing.
 
+mod audit;
 mod host;
 mod image;
 
@@ -12,6 +13,7 @@ use muster_model::spec::Span;
 
 use crate::console::Format;
 
+pub use audit::{AuditArgs, AuditCommand, ExposureArgs};
 pub use host::{HostCommand, MaintenanceArgs, RebootArgs};
 pub use image::{ImageCommand, PushArgs};
 
@@ -38,7 +40,7 @@ Look
   ca           The certificate by which clients recognise services
   explain      Why a service or a host is as it is
   whatif       What the loss of hosts would do now
-  audit        Who did what
+  audit        Who did what; which ports are open from outside
 
 Operate
   service      Switchover, restart, replace, scale, update, roll back, remove
@@ -196,12 +198,8 @@ log: keep secrets out of arguments.")]
     /// What a loss would do now: writes, reads, copies left
     #[command(subcommand)]
     Whatif(WhatIfCommand),
-    /// Who did what
-    Audit {
-        /// Newest entries only
-        #[arg(long, default_value_t = 50, value_name = "N")]
-        tail: u32,
-    },
+    /// Who did what; `audit exposure`: which ports are open
+    Audit(AuditArgs),
     /// Switchover, restart, replace, scale, update, roll back, remove
     #[command(subcommand)]
     Service(ServiceCommand),

@@ -6,11 +6,16 @@ use muster_proto::control::EventsRequest;
 
 use crate::age::utc;
 use crate::app::App;
+use crate::args::{AuditArgs, AuditCommand};
 use crate::client::{PATIENCE, collect, decode};
 use crate::exit::Exit;
 use crate::output::{Table, Tone};
 
-pub async fn run(app: &App, tail: u32) -> Result<Exit> {
+pub async fn run(app: &App, args: &AuditArgs) -> Result<Exit> {
+    if let Some(AuditCommand::Exposure(args)) = &args.command {
+        return super::exposure::run(app, args).await;
+    }
+    let tail = args.tail;
     let request = EventsRequest { from: 0, tail, follow: false };
     let mut stream = app.client()?.call(PATIENCE, async |mut control| control.audit(request).await).await?;
     let entries: Vec<AuditView> = collect(&mut stream).await?.iter().map(decode).collect::<Result<_>>()?;

@@ -9,6 +9,7 @@ mod drill;
 mod events;
 mod exec;
 mod explain;
+mod exposure;
 mod host;
 mod image;
 mod init;
@@ -64,7 +65,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Drill(command) => drill::run(app, command).await,
         Command::Explain { about } => explain::run(app, &about).await,
         Command::Whatif(command) => explain::what_if(app, command).await,
-        Command::Audit { tail } => audit::run(app, tail).await,
+        Command::Audit(args) => audit::run(app, &args).await,
     }
 }
 
