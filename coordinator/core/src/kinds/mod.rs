@@ -13,6 +13,8 @@ mod exporter;
 #[cfg(test)]
 pub(crate) mod golden;
 mod haproxy;
+#[cfg(test)]
+mod injection;
 mod mariadb;
 mod metrics;
 mod nats;

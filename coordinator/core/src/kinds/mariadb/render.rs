@@ -178,9 +178,10 @@ fn config(context: &RenderContext<'_>, settings: &Settings, me: &str) -> String 
     let cluster =
         if settings.mode == Mode::Ha { cluster(context, settings, me) } else { "wsrep-on=OFF".to_owned() };
     let tls = if settings.tls == Tls::None { "" } else { SERVER_TLS };
+    // The operator's texts come last: what looks like a place of the template in them stays a text.
     TEMPLATE
-        .replace("@PARAMETERS@", &format!("{}{tls}", lines.join("\n")))
         .replace("@CLUSTER@", cluster.trim_end())
+        .replace("@PARAMETERS@", &format!("{}{tls}", lines.join("\n")))
 }
 
 /// Name of the cluster. The platform's id is part of it: two clusters that meet by mistake refuse each other.

@@ -243,11 +243,13 @@ fn read_parameters(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
     parameters
 }
 
-/// One line of a configuration file that cannot become two.
+/// One line of a configuration file that cannot become two, and into which no agent fills a secret.
 fn is_value(value: &Value) -> bool {
     match value {
         Value::Number(_) | Value::Bool(_) => true,
-        Value::String(text) => text.len() <= 500 && !text.chars().any(|c| c.is_control() || c == '#'),
+        Value::String(text) => {
+            text.len() <= 500 && !text.chars().any(|c| c.is_control() || c == '#') && !text.contains("${")
+        }
         _ => false,
     }
 }

@@ -127,6 +127,7 @@ fn wrong_settings_are_refused_with_path_and_remedy() {
         (r#""parameters":{"datadir":"/tmp"}"#, "parameters.datadir"),
         (r#""parameters":{"wsrep_on":"OFF"}"#, "parameters.wsrep_on"),
         (r#""parameters":{"sql_mode":"x\nuser=root"}"#, "parameters.sql_mode"),
+        (r#""parameters":{"sql_mode":"${secret:other/superuser}"}"#, "parameters.sql_mode"),
         (r#""parameters":{"a=b":1}"#, "parameters.a=b"),
         (r#""parameters":{"ssl_cert":"/x"}"#, "parameters.ssl_cert"),
         (r#""parameters":{"require_secure_transport":true}"#, "parameters.require_secure_transport"),

@@ -205,11 +205,12 @@ fn config(context: &RenderContext<'_>, settings: &Settings) -> String {
         .replace("@PLATFORM@", context.platform_id)
         .replace("@ADDRESS@", &parts::address(me, &settings.network).to_string())
         .replace("@ETCD@", &etcd.join("\n"))
-        .replace("@BOOTSTRAP@", &bootstrap(context, settings))
         // What an asynchronous leader had and nobody else has is for an operator to look at.
         .replace("@RECLONE@", if settings.synchronous { "true" } else { "false" })
         .replace("@TLS@", &server_tls(settings))
         .replace("@HBA@", &hba(context, settings))
+        // It has the operator's texts: last, so that what looks like a place of the template in them stays a text.
+        .replace("@BOOTSTRAP@", &bootstrap(context, settings))
 }
 
 /// Parameters of this member alone, as lines after others.
