@@ -3,6 +3,8 @@
 mod campaign;
 mod cli;
 mod clock;
+mod connects;
+mod needles;
 mod platform;
 mod run;
 mod scenarios;
@@ -51,6 +53,12 @@ enum Command {
     },
     /// List what can be shown.
     Items,
+    /// Addresses from standard input that answer; for a container's network.
+    #[command(hide = true)]
+    Connects,
+    /// Listen on a port; for a container's network.
+    #[command(hide = true)]
+    Listens { port: u16 },
     /// Run what the tally still lacks of every item that is counted; goes on where an earlier campaign stopped.
     Campaign {
         /// Only these.
@@ -105,6 +113,8 @@ fn execute(command: Command) -> Result<bool> {
             run::items();
             Ok(true)
         }
+        Command::Connects => connects::run().map(|()| true),
+        Command::Listens { port } => connects::listen(port).map(|()| true),
         Command::Campaign { names, tally, minutes } => {
             let most = Duration::from_secs(minutes * 60);
             Campaign { tally: &tally, names: &names, most }.run()

@@ -1,10 +1,12 @@
 //! What is shown on a real platform: one file per subject.
 
+pub mod canary;
 pub mod control_plane;
 pub mod dead;
 pub mod disk;
 pub mod drills;
 pub mod engine_drills;
+pub mod exposure;
 pub mod faults;
 pub mod first;
 pub mod grow;

@@ -33,6 +33,8 @@ pub const SCENARIOS: &[Scenario] = &[
         medians: &[("wrong", 0.0)],
         act: what_if,
     },
+    super::canary::CANARY,
+    super::exposure::EXPOSURE,
     super::maintenance::MAINTENANCE,
     super::maintenance::REBOOT,
 ];
@@ -43,7 +45,7 @@ const TRUE_AFTER: Duration = Duration::from_secs(45);
 const FIRST_PORT: u16 = 9_421;
 
 /// The file: `MUSTER_SHOW_SPEC`, or the example with all engines.
-fn spec(platform: &Platform) -> Result<String> {
+pub fn spec(platform: &Platform) -> Result<String> {
     let path =
         std::env::var_os("MUSTER_SHOW_SPEC").map_or_else(|| examples().join("data-ha.yaml"), PathBuf::from);
     let yaml = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
