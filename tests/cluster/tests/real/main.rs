@@ -2,6 +2,7 @@
 
 mod access;
 mod adoption;
+mod attacks;
 mod certificates;
 mod clock;
 mod coordinators;
