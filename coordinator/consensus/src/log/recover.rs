@@ -45,7 +45,7 @@ pub(crate) fn wipe_unfinished(disk: &dyn Disk) -> Result<(), StartError> {
     for (number, name) in segments(disk)? {
         let bytes = read_all(&*disk.open(&name)?)?;
         let records = frame::decode(number, &bytes, HEADER as usize)
-            .filter(|first| number == 1 && bytes[first.next..].iter().all(|byte| *byte == 0));
+            .filter(|first| number == 1 && bytes.iter().skip(first.next).all(|byte| *byte == 0));
         if records.is_none() {
             let what = "a log without node.json".into();
             return Err(StartError::Corrupt { file: disk.describe(&name), offset: 0, what });

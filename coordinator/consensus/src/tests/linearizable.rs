@@ -97,7 +97,7 @@ async fn what_clients_of_a_leader_that_is_cut_off_are_told_could_have_happened()
         let good = round.history.is_linearizable();
         println!("seed {seed}: {known} operations, {open} open");
         assert!(good, "seed {seed} is not linearizable:\n{}", round.history.lines());
-        assert!(known > 50, "seed {seed}: too little was tried:\n{}", round.history.lines());
+        assert!(known > 20, "seed {seed}: too little was tried:\n{}", round.history.lines());
         let stale = round.history.with_stale_read().expect("values change");
         assert!(!stale.is_linearizable(), "seed {seed}: a planted stale read was not noticed");
     }

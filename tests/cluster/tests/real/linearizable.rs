@@ -181,7 +181,7 @@ async fn round(seed: u64) {
     let took = began.elapsed();
     println!("seed {seed}: {known} operations, {open} open, judged in {took:?}; {}", faults.join(", "));
     assert!(good, "seed {seed} is not linearizable:\n{}", round.history.lines());
-    assert!(known > 50, "seed {seed}: too little was tried:\n{}", round.history.lines());
+    assert!(known > 20, "seed {seed}: too little was tried:\n{}", round.history.lines());
     let stale = round.history.with_stale_read().expect("values change");
     assert!(
         !stale.is_linearizable(),
