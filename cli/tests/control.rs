@@ -345,8 +345,8 @@ async fn operators_are_listed_and_a_key_is_taken_back_only_when_that_is_said() {
 #[tokio::test]
 async fn images_are_listed_by_host_and_a_silent_host_is_not_an_empty_one() {
     let world = World::new(1, 1).await;
-    let (exit, out, _) = world.run(&["image", "ls"]).await;
-    assert_eq!(exit, Exit::Ok);
+    let (exit, out, err) = world.run(&["image", "ls"]).await;
+    assert_eq!(exit, Exit::Ok, "{err}");
     assert!(out.contains("h1     app:1") && out.contains("3 MiB   yes"), "{out}");
     assert!(out.contains("h2     not known"), "{out}");
 }

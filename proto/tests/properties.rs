@@ -31,12 +31,14 @@ macro_rules! readers {
 }
 
 readers! {
-    agents: FromAgent ToAgent AgentHello Welcome Beat Ack DownHost PlanUpdate NotLeader LogRequest LogChunk;
+    agents: FromAgent ToAgent AgentHello Welcome Beat Ack DownHost PlanUpdate NotLeader LogRequest LogChunk ImageOffer
+        ImagePartRequest ImagePartReply ImageStateRequest ImageStateReply;
     control: StatusRequest View Caller SpecRequest PlanReply EventsRequest LogsRequest ExecRequest ExecReply LogData
         SetSchedulingRequest RemoveHostRequest Changed StartOperationRequest Started SteerOperationRequest
         OperationRequest OperationsRequest RemoveServiceRequest ConnRequest SecretsRequest CreateTokenRequest Token
         IssueOperatorRequest OperatorsRequest RevokeRequest Revoked Issued ExplainRequest WhatIfRequest
-        CoordinatorsRequest RemoveCoordinatorRequest SaveSnapshotRequest SnapshotData SettleHostRequest;
+        CoordinatorsRequest RemoveCoordinatorRequest SaveSnapshotRequest SnapshotData SettleHostRequest
+        BeginImageRequest SendImageRequest ImagePushRequest ImageUpload ImagesRequest;
     identity: HelloRequest HelloReply JoinRequest JoinReply Endpoint RenewRequest RenewReply;
     raft: HelloRequest HelloReply Message SnapshotChunk ProposeRequest ProposeReply Applied NotLeader ReadIndexRequest
         ReadIndexReply;

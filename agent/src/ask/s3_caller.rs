@@ -113,5 +113,5 @@ fn now() -> SystemTime {
 pub(super) fn reason(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or_else(|| text.chars().take(REASON_MAX).collect(), |(code, _)| code.to_owned())
+    code.map_or(&*text, |(code, _)| code).chars().take(REASON_MAX).collect()
 }

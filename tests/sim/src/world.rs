@@ -246,6 +246,7 @@ impl World {
             members,
             answers: host.agent.ledger.answers(),
             conditions: Vec::new(),
+            images: None,
         }
     }
 

@@ -125,6 +125,7 @@ fn status(probes: Vec<ProbeResult>, slot: Slot, restarts: u32) -> MemberStatus {
         releases: restarts,
         system_id: None,
         refused: None,
+        successor: None,
         probes,
     }
 }
