@@ -61,6 +61,15 @@ fn exposure(platform: &Platform) -> Result<Value> {
     let clients: String = NETWORKS.iter().map(|(network, _)| client(network)).collect();
     platform.apply(&format!("{own}{clients}"))?;
     let shown = wait_whole(platform).and_then(|status| tried(platform, &status));
+    for (network, _) in NETWORKS {
+        platform.cli.run(&[
+            "--yes",
+            "service",
+            "remove",
+            &format!("exposure-{network}"),
+            "--destroy-data",
+        ])?;
+    }
     platform.apply(&own)?;
     wait_whole(platform)?;
     shown

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use muster_model::ids::HostId;
 use muster_model::view::Scheduling;
 
-use super::observe::{AT, FOLLOWS, KNOWS, MASTER, MOVES_WITH, SLOT_COUNT, STATE, YOUNG};
+use super::observe::{AT, FOLLOWS, KNOWS, MASTER, OPEN, SLOT_COUNT, STATE, YOUNG};
 use super::settings::Settings;
 use crate::kinds::{MemberFacts, ServiceFacts, parts};
 
@@ -39,6 +39,25 @@ pub fn apart(settings: &Settings) -> Vec<Vec<u32>> {
     (1..=settings.shards).map(shard).chain([masters]).collect()
 }
 
+/// A hash slot on its way between a node and another one.
+pub struct OpenSlot<'a> {
+    pub slot: u32,
+    /// The node takes it in; otherwise it gives it away.
+    pub taken_in: bool,
+    /// The other node.
+    pub with: &'a str,
+}
+
+impl<'a> OpenSlot<'a> {
+    /// From `SLOT-<-ID` or `SLOT->-ID`.
+    fn read(text: &'a str) -> Option<Self> {
+        let taken = text.split_once("-<-").map(|(slot, with)| (slot, true, with));
+        let given = || text.split_once("->-").map(|(slot, with)| (slot, false, with));
+        let (slot, taken_in, with) = taken.or_else(given)?;
+        Some(Self { slot: slot.parse().ok()?, taken_in, with })
+    }
+}
+
 /// A member that was seen, with what it says of itself and of the others.
 pub struct Node<'a> {
     pub fact: &'a MemberFacts,
@@ -49,8 +68,8 @@ pub struct Node<'a> {
     pub master: bool,
     pub follows: Option<&'a str>,
     pub knows: Vec<&'a str>,
-    /// Nodes with which it moves a hash slot.
-    pub moves_with: Vec<&'a str>,
+    /// Hash slots on their way.
+    pub open: Vec<OpenSlot<'a>>,
     /// Sees the cluster as complete.
     pub ok: bool,
 }
@@ -90,7 +109,7 @@ pub fn nodes<'a>(service: &'a ServiceFacts<'_>) -> Vec<Node<'a>> {
             master: parts::has_role(fact, MASTER),
             follows: text(FOLLOWS),
             knows: text(KNOWS)?.split(',').filter(|id| !id.is_empty()).collect(),
-            moves_with: text(MOVES_WITH).unwrap_or_default().split(',').filter(|id| !id.is_empty()).collect(),
+            open: text(OPEN).unwrap_or_default().split(',').filter_map(OpenSlot::read).collect(),
             ok: text(STATE) == Some("ok"),
         })
     };

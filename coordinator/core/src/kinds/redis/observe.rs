@@ -23,8 +23,11 @@ pub const FOLLOWS: &str = "follows";
 pub const SLOT_COUNT: &str = "slot_count";
 /// Ids of all nodes that this one knows.
 pub const KNOWS: &str = "knows";
-/// Ids of the nodes with which this one moves a hash slot. Absent = it moves none.
-pub const MOVES_WITH: &str = "moves_with";
+/// Hash slots that are on their way, each with the other node: `SLOT-<-ID` is taken in, `SLOT->-ID` given away, separated by
+/// commas. Absent = none.
+pub const OPEN: &str = "open";
+/// More are not on their way at once: the engine's own tool moves one after another.
+const OPEN_MAX: usize = 4;
 /// `ok` or `fail`, as the node judges the whole cluster.
 pub const STATE: &str = "state";
 /// The address that it announces.
@@ -130,7 +133,7 @@ fn replicated(seen: &mut Observed, body: &Value) -> usize {
 /// Takes in the node's own view of the cluster; the number of its hash slots.
 fn cluster(seen: &mut Observed, body: &Value) -> usize {
     let mut knows = BTreeSet::new();
-    let mut moves_with = BTreeSet::new();
+    let mut open = Vec::new();
     let mut ranges = Vec::new();
     let lines = body["nodes"].as_array().into_iter().flatten();
     for line in lines {
@@ -145,7 +148,7 @@ fn cluster(seen: &mut Observed, body: &Value) -> usize {
                 seen.facts.insert(FOLLOWS.to_owned(), (*follows).to_owned());
             }
             ranges = slots.iter().filter(|range| !range.starts_with('[')).copied().collect();
-            moves_with.extend(slots.iter().filter_map(|range| moved_with(range)));
+            open = slots.iter().filter_map(|range| range.strip_prefix('[')?.strip_suffix(']')).collect();
         }
         // A node in handshake has an id for the moment only.
         if !has("handshake") {
@@ -165,18 +168,11 @@ fn cluster(seen: &mut Observed, body: &Value) -> usize {
         (STATE, state.to_owned()),
     ];
     seen.facts.extend(facts.map(|(key, value)| (key.to_owned(), value)));
-    if !moves_with.is_empty() {
-        let ids: Vec<&str> = moves_with.into_iter().collect();
-        seen.facts.insert(MOVES_WITH.to_owned(), ids.join(","));
+    open.truncate(OPEN_MAX);
+    if !open.is_empty() {
+        seen.facts.insert(OPEN.to_owned(), open.join(","));
     }
     count
-}
-
-/// The other node of `[SLOT-<-ID]`, a hash slot that is taken in, or `[SLOT->-ID]`, one that is given away.
-fn moved_with(range: &str) -> Option<&str> {
-    let inner = range.strip_prefix('[')?.strip_suffix(']')?;
-    let (_, id) = inner.split_once("-<-").or_else(|| inner.split_once("->-"))?;
-    Some(id)
 }
 
 /// Hash slots in `N` or `FROM-TO`.

@@ -108,7 +108,7 @@ fn need(service: &ServiceFacts<'_>, settings: &Settings, answers: &[(String, Tas
         return making(service, settings, &nodes);
     }
     takeover::need(service, settings, &nodes, answers)
-        .or_else(|| mend(settings, &nodes))
+        .or_else(|| mend(service, settings, &nodes))
         .or_else(|| meet(service, &nodes, "join"))
         .or_else(|| follow(service, &nodes, "join"))
         .or_else(|| note(service, &nodes))
@@ -306,17 +306,39 @@ fn reshard(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
 }
 
 /// A hash slot was on its way when one of its two masters was lost. The one that was elected knows nothing of the move; the
-/// other one goes on with it for ever, and takes no writes while it misses its partner. The engine's own tool brings the
-/// keys of such a slot together at the master that has it.
+/// other one goes on with it for ever, and takes no writes while it misses its partner: it is told who has the slot now. Once
+/// all are there the engine's own tool brings the keys of such a slot together at that master; before, it refuses to.
 ///
 /// Safety: only while every hash slot has a master, or the tool would give those without one to somebody who lacks the data.
-fn mend(settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
+fn mend(service: &ServiceFacts<'_>, settings: &Settings, nodes: &[Node<'_>]) -> Option<Need> {
     let leads = |id: &str| nodes.iter().any(|node| node.id == id && node.master);
-    let torn = |node: &&Node<'_>| node.master && node.moves_with.iter().any(|id| !leads(id));
-    let torn = nodes.iter().find(torn).filter(|_| cluster::is_covered(nodes))?;
+    let is_torn = |node: &&Node<'_>| node.master && node.open.iter().any(|open| !leads(open.with));
+    let torn = nodes.iter().find(is_torn).filter(|_| cluster::is_covered(nodes))?;
+    let told: Vec<RespCall> =
+        torn.open.iter().filter_map(|open| new_owner(service, nodes, torn, open)).collect();
+    let at_slot = torn.fact.slot;
+    if !torn.ok && !told.is_empty() {
+        let what = format!("slot {at_slot} is told who has the hash slot that it was to take");
+        return Some(Need { procedure: MEND, what, step: commands(service, torn.fact.member, None, told) });
+    }
     let by = nodes.iter().filter(|node| node.leads()).min_by_key(|node| node.fact.slot)?;
-    let what = format!("a hash slot that stayed between two shards is mended at slot {}", torn.fact.slot);
-    Some(Need { procedure: MEND, what, step: by_tool(settings, by, "$cli check $at") })
+    let what = format!("a hash slot that stayed between two shards is mended at slot {at_slot}");
+    let all = nodes.len() == service.members.len();
+    all.then(|| Need { procedure: MEND, what, step: by_tool(settings, by, "$cli check $at") })
+}
+
+/// Tells a node which master has a hash slot that it was to take from a node that leads no more. The slot stays open there,
+/// so that the keys which it has of it can still be moved.
+fn new_owner(
+    service: &ServiceFacts<'_>,
+    nodes: &[Node<'_>],
+    torn: &Node<'_>,
+    open: &cluster::OpenSlot<'_>,
+) -> Option<RespCall> {
+    let of = service.members.iter().find(|m| recorded(service, m.slot, m.member) == Some(open.with));
+    let master = of.and_then(|member| master_of(nodes, cluster::shard_of(member.slot)))?;
+    let words = format!("CLUSTER SETSLOT {} NODE {}", open.slot, master.id);
+    (open.taken_in && master.id != open.with).then(|| at(torn, &format!("owner{}", open.slot), &words))
 }
 
 /// Commands of the engine's own tool in the container of a member, after it has put right what an earlier one left.

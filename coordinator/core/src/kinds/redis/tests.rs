@@ -128,7 +128,7 @@ fn roles_slots_and_acquaintances_are_read() {
     assert_eq!(master.system_id, Some(id(11)));
     assert_eq!(master.facts["slot_count"], "101");
     assert_eq!(master.facts["knows"], format!("{},{}", id(11), id(99)), "a node in handshake is nobody yet");
-    assert_eq!(master.facts["moves_with"], "abc");
+    assert_eq!(master.facts["open"], "300->-abc");
     let refused = json!({"a": {"error": "NOREPLICAS Not enough good replicas to write."}});
     let stuck = report(11, "master", "-", &["0-99"], &refused);
     assert!(!stuck.ready && stuck.detail.contains("writes"), "{stuck:?}");
@@ -498,7 +498,7 @@ fn a_hash_slot_that_stayed_between_two_shards_is_mended_once_every_slot_has_a_ma
     let mut members = skewed();
     let mut moving = |with: u32| {
         let facts = &mut members[2].seen.as_mut().unwrap().facts;
-        facts.insert("moves_with".to_owned(), id(with));
+        facts.insert("open".to_owned(), format!("300-<-{}", id(with)));
         members.clone()
     };
     let moved = moving(12);
@@ -513,6 +513,16 @@ fn a_hash_slot_that_stayed_between_two_shards_is_mended_once_every_slot_has_a_ma
         label.contains("slot 21") && argv[2].contains("fix $at") && task.member == MemberId(12),
         "{argv:?}"
     );
+    let mut stuck = torn.clone();
+    stuck[2].seen.as_mut().unwrap().facts.insert("state".to_owned(), "fail".to_owned());
+    stuck[0].seen = None;
+    let (procedure, step) = due(&stuck).unwrap();
+    assert_eq!(procedure, "mend-slots");
+    let ProcedureStep::Task { task, .. } = step else { panic!("{step:?}") };
+    let told = format!("{:?}", task.what);
+    assert!(told.contains("SETSLOT") && told.contains("\"300\"") && told.contains(&id(12)), "{told}");
+    stuck[2] = torn[2].clone();
+    assert_ne!(name(&stuck).as_deref(), Some("mend-slots"), "the tool works only once all are there");
     let mut uncovered = torn;
     uncovered[1].seen.as_mut().unwrap().facts.insert("slot_count".to_owned(), "5460".to_owned());
     assert_ne!(
