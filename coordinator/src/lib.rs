@@ -19,7 +19,6 @@ pub mod rpc;
 pub mod run;
 pub mod saved;
 pub mod sessions;
-pub mod spool;
 pub mod standing;
 pub mod status;
 pub mod table;

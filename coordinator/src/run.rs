@@ -33,9 +33,9 @@ use crate::rpc::agents::AgentSessions;
 use crate::rpc::control::Controls;
 use crate::rpc::identity::Identities;
 use crate::sessions::Sessions;
-use crate::spool::Spool;
 use crate::standing::Lost;
 use crate::{admin, renew, saved, standing, table};
+use muster_runtime::spool::Spool;
 
 /// How long the handover of leadership may take.
 const HANDOVER: Duration = Duration::from_secs(3);

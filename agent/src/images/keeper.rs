@@ -10,11 +10,12 @@ use muster_model::observed::Condition;
 use muster_model::plan::HostPlan;
 use muster_model::time::Millis;
 use muster_proto::agents::ImageOffer;
+use muster_runtime::spool::Spool;
 use muster_runtime::tasks::TaskGroup;
 
 use super::book::{Book, Idle};
 use super::engine::{EngineImage, ImageEngine};
-use super::fetch::{self, FetchError, Line};
+use super::fetch::{FetchError, Line};
 use super::room::room;
 use crate::identity_dir::Link;
 use crate::runtime::EngineError;
@@ -79,8 +80,8 @@ pub async fn run(keeper: ImageKeeper, group: TaskGroup) -> Result<(), Infallible
 }
 
 impl ImageKeeper {
-    fn spool(&self) -> PathBuf {
-        self.state.join("images")
+    fn spool(&self) -> Spool {
+        Spool::new(&self.state.join("images"))
     }
 
     /// Whatever comes of it, the coordinator asks again until it has heard the last word.
@@ -112,11 +113,11 @@ impl ImageKeeper {
     ) -> Result<PushState, FetchError> {
         if has(&self.all().await?, offer) {
             self.note_pushed(offer, book);
-            std::fs::remove_file(fetch::path(&self.spool(), &offer.sha256)).ok();
+            self.spool().remove(&offer.sha256);
             return Ok(PushState::Had);
         }
         let spool = self.spool();
-        let left = offer.size.saturating_sub(fetch::have(&spool, &offer.sha256));
+        let left = offer.size.saturating_sub(spool.have(&offer.sha256));
         let directory = self.engine.directory().await.map_err(failed)?;
         room(&self.state, &directory, left, offer.size).map_err(FetchError::Failed)?;
         if !offer.ready {
@@ -125,7 +126,7 @@ impl ImageKeeper {
         let archive = line.fetch(offer, &spool).await?;
         line.say(&offer.sha256, PushState::Loading, "").await.ok();
         let loaded = self.engine.load(&archive).await;
-        std::fs::remove_file(&archive).ok();
+        spool.remove(&offer.sha256);
         loaded.map_err(failed)?;
         let all = self.all().await?;
         let missing = offer.names.iter().find(|name| !all.iter().any(|image| image.tags.contains(name)));
@@ -165,7 +166,7 @@ impl ImageKeeper {
 
     /// Notes what is here and needed, and takes away what is not; what went.
     async fn look(&self, book: &mut Book) -> Result<Vec<Idle>, EngineError> {
-        fetch::sweep(&self.spool());
+        self.spool().sweep(&[]);
         let now = self.shared.clock.now();
         let plan = self.see(book);
         let images = self.engine.all().await?;

@@ -3,10 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::statvfs;
-
-/// Fullest that an image may make a disk, in percent: from 95 % on a host takes no new work.
-const FULLEST: u64 = 90;
+use muster_runtime::spool::room as on_disk;
 
 /// Whether `spool` has room for the rest of an archive, and the engine's directory for what is in it.
 ///
@@ -23,33 +20,12 @@ pub fn room(spool: &Path, engine: &Path, left: u64, size: u64) -> Result<(), Str
     if engine.exists() { on_disk(engine, size) } else { Ok(()) }
 }
 
-fn on_disk(path: &Path, more: u64) -> Result<(), String> {
-    let stat = statvfs(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
-    if fits(used, free, more) {
-        return Ok(());
-    }
-    Err(format!(
-        "its disk of {} has {} MiB free, and {} MiB more would make it more than {FULLEST} % full: make room there",
-        path.display(),
-        free >> 20,
-        more >> 20
-    ))
-}
-
-const fn fits(used: u64, free: u64, more: u64) -> bool {
-    more <= free && used.saturating_add(more) <= (used.saturating_add(free) / 100).saturating_mul(FULLEST)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_image_never_makes_a_host_refuse_work() {
-        assert!(fits(0, 1000, 900) && !fits(0, 1000, 901));
-        assert!(!fits(950, 50, 1) && !fits(0, 10, u64::MAX));
         let dir = tempfile::tempdir().unwrap();
         let why = room(dir.path(), dir.path(), 0, u64::MAX / 4).unwrap_err();
         assert!(why.contains("MiB free") && why.contains("make room"), "{why}");

@@ -17,6 +17,7 @@ pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod snapshot_file;
+pub mod spool;
 pub mod state_dir;
 pub mod tasks;
 pub mod telemetry;

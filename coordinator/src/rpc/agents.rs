@@ -25,8 +25,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::pushes::Pushes;
 use crate::replica::Replica;
 use crate::sessions::Sessions;
-use crate::spool::Spool;
 use crate::{group, rpc};
+use muster_runtime::spool::Spool;
 
 /// Beats a second are two.
 const BEAT_EVERY_MS: u32 = 500;

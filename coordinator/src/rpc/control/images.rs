@@ -59,7 +59,8 @@ impl Controls {
                 spool.remove(&sha256);
                 have = 0;
             }
-            spool.room(size - have).map(|()| have)
+            let room = spool.room(size - have).map(|()| have);
+            room.map_err(|why| format!("on the leading coordinator {why}"))
         });
         let looked = looked.await.map_err(|error| Status::internal(error.to_string()))?;
         looked.map_err(Status::failed_precondition)

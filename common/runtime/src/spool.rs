@@ -1,5 +1,5 @@
-//! Archives of images on their way to hosts: files in the coordinator's directory, for the time of a push. Not
-//! replicated, and nothing but bytes: whoever fetches one checks its digest.
+//! Archives of images on their way: files of a coordinator, and of each agent, for the time of a push. Nothing but bytes:
+//! whoever receives one checks its digest.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -7,15 +7,15 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use crate::state_dir::{PRIVATE, create_private_dir};
 use muster_model::image::{IMAGE_PART, is_digest};
-use muster_runtime::state_dir::{PRIVATE, create_private_dir};
 use rustix::fs::statvfs;
 use sha2::{Digest as _, Sha256};
 
 /// An interrupted push can go on for this long.
 const KEPT: Duration = Duration::from_secs(3600);
-/// Fullest that an archive may make the disk, in percent: the log of the control plane is on it.
+/// Fullest that an archive or image may make a disk, in percent: the log of the control plane may be on it, and from 95 %
+/// on a host takes no new work.
 const FULLEST: u64 = 90;
 const SUFFIX: &str = ".part";
 
@@ -32,7 +32,9 @@ impl Spool {
         Self { dir: dir.to_owned() }
     }
 
-    fn path(&self, sha256: &str) -> PathBuf {
+    /// Where an archive is kept.
+    #[must_use]
+    pub fn path(&self, sha256: &str) -> PathBuf {
         self.dir.join(format!("{sha256}{SUFFIX}"))
     }
 
@@ -48,19 +50,7 @@ impl Spool {
     /// One sentence: they may not, or the disk cannot be looked at.
     pub fn room(&self, more: u64) -> Result<(), String> {
         create_private_dir(&self.dir).map_err(|error| error.to_string())?;
-        let stat = statvfs(&self.dir).map_err(|error| format!("{}: {error}", self.dir.display()))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
-        if fits(used, free, more) {
-            return Ok(());
-        }
-        Err(format!(
-            "the disk of {} on the leading coordinator has {} MiB free, and {} MiB more would make it more than {FULLEST} % \
-             full: make room there, or push a smaller image",
-            self.dir.display(),
-            free >> 20,
-            more >> 20
-        ))
+        room(&self.dir, more)
     }
 
     /// Adds a part at `offset`; how much is here then. A part that does not follow what is here changes nothing.
@@ -134,6 +124,25 @@ fn is_old(changed: SystemTime) -> bool {
     changed.elapsed().is_ok_and(|age| age > KEPT)
 }
 
+/// Whether so many bytes more may come on the disk of a path.
+///
+/// # Errors
+/// One sentence: they may not, or the disk cannot be looked at.
+pub fn room(path: &Path, more: u64) -> Result<(), String> {
+    let stat = statvfs(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
+    if fits(used, free, more) {
+        return Ok(());
+    }
+    Err(format!(
+        "the disk of {} has {} MiB free, and {} MiB more would make it more than {FULLEST} % full: make room there",
+        path.display(),
+        free >> 20,
+        more >> 20
+    ))
+}
+
 const fn fits(used: u64, free: u64, more: u64) -> bool {
     more <= free && used.saturating_add(more) <= (used.saturating_add(free) / 100).saturating_mul(FULLEST)
 }
@@ -176,5 +185,7 @@ mod tests {
     fn the_disk_of_the_log_is_never_filled() {
         assert!(fits(500, 500, 400) && !fits(500, 500, 401));
         assert!(!fits(0, 1000, 2000) && !fits(u64::MAX, u64::MAX, u64::MAX));
+        let why = room(Path::new("/"), u64::MAX / 4).unwrap_err();
+        assert!(why.contains("MiB free") && why.contains("make room"), "{why}");
     }
 }
