@@ -21,6 +21,7 @@ use crate::net::{CallError, Dialer, Lane, Network, Peers, RaftService};
 use crate::node::{Applied, Core, PAYLOAD_LIMIT, ProposeRefusal, Raft, ReadRefusal};
 use crate::snapshot::Snapshots;
 use crate::state_machine::StateMachine;
+use crate::succession::{self, Heard};
 use crate::types::{Node, NodeId};
 use crate::upkeep;
 
@@ -82,6 +83,7 @@ impl Consensus {
             snapshots,
             applied,
             clock,
+            heard: Heard::now(),
         });
         let first_session = u64::from_be_bytes(random()?);
         let service = RaftService::new(Arc::downgrade(&core), first_session);
@@ -89,6 +91,8 @@ impl Consensus {
         let mut tasks = JoinSet::new();
         tasks.spawn(leadership::follow(core.raft.clone(), leader_at, failed));
         tasks.spawn(upkeep::snapshots(core.raft.clone(), core.log.clone(), config.snapshots));
+        let beat = config.timings.heartbeat;
+        tasks.spawn(succession::watch(core.raft.clone(), core.heard.clone(), beat));
         let tasks = Arc::new(Mutex::new(tasks));
         Ok(Self { core, peers, service, leadership, failure, tasks })
     }

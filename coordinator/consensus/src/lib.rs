@@ -17,6 +17,7 @@ mod node;
 mod offline;
 mod snapshot;
 mod state_machine;
+mod succession;
 mod types;
 mod upkeep;
 

@@ -16,6 +16,7 @@ use crate::history::WireLogId;
 use crate::log::LogStore;
 use crate::machine::Machine;
 use crate::snapshot::Snapshots;
+use crate::succession::Heard;
 use crate::types::{NodeId, Payload, Proposal, Types};
 
 /// Largest proposal, bytes.
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     pub snapshots: Arc<Snapshots>,
     pub applied: watch::Receiver<u64>,
     pub clock: Clock,
+    pub heard: Heard,
 }
 
 impl Core {

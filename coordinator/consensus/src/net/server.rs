@@ -169,6 +169,7 @@ impl RaftRpc for RaftService {
     async fn append(&self, request: Request<Message>) -> Answer<Message> {
         let core = self.core()?;
         let message: AppendMessage = self.open(request.get_ref())?;
+        core.heard.note();
         let bytes: u64 = message.entries.iter().map(|entry| size(&entry.body)).sum();
         if bytes > 0 && !core.log.admits(bytes) {
             return Err(Status::resource_exhausted("disk full"));

@@ -167,14 +167,20 @@ pub fn node_at(id: NodeId, address: SocketAddr) -> Node {
 pub struct Cluster {
     pub dir: tempfile::TempDir,
     address: Ipv4Addr,
+    timings: Timings,
     pub nodes: BTreeMap<NodeId, Running>,
 }
 
 impl Cluster {
     /// One node that has initialised the platform, then the others joined and promoted.
     pub async fn of(count: u64) -> Self {
-        let mut cluster =
-            Self { dir: tempfile::tempdir().unwrap(), address: own_address(), nodes: BTreeMap::new() };
+        Self::timed(count, FAST).await
+    }
+
+    /// The same with other times.
+    pub async fn timed(count: u64, timings: Timings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, address: own_address(), timings, nodes: BTreeMap::new() };
         cluster.add(1).await;
         let first = &cluster.nodes[&1];
         first.consensus.initialize(first.node.clone()).await.unwrap();
@@ -193,7 +199,8 @@ impl Cluster {
     pub async fn add(&mut self, id: NodeId) {
         let listener = TcpListener::bind((self.address, 0)).await.unwrap();
         let node = node_at(id, listener.local_addr().unwrap());
-        let running = start_on(node, disk(&self.path(id)), listener).await;
+        let config = Config { timings: self.timings, ..config(id, disk(&self.path(id)), false) };
+        let running = start(config, node, listener).await.unwrap();
         self.nodes.insert(id, running);
     }
 
@@ -209,7 +216,7 @@ impl Cluster {
     /// Starts a stopped node where it was.
     pub async fn restart(&mut self, node: Node) {
         let listener = TcpListener::bind(&node.endpoint).await.unwrap();
-        let config = config(node.id, disk(&self.path(node.id)), true);
+        let config = Config { timings: self.timings, ..config(node.id, disk(&self.path(node.id)), true) };
         let running = start(config, node.clone(), listener).await.unwrap();
         self.nodes.insert(node.id, running);
     }

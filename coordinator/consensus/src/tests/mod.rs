@@ -12,3 +12,4 @@ mod planted;
 mod properties;
 mod refusals;
 mod sim_disk;
+mod succession;

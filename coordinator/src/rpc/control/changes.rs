@@ -13,7 +13,7 @@ use muster_core::reconcile::{maintenance_refusal, replace_refusal};
 use muster_core::secrets::rotation_of;
 use muster_core::state::{OperationKind, State, TokenRole};
 use muster_core::view::endpoints;
-use muster_model::ids::{LogIndex, Name, OperationId};
+use muster_model::ids::{HostId, LogIndex, Name, OperationId};
 use muster_model::spec::PlatformSpec;
 use muster_model::time::Timestamp;
 use muster_model::view::{ConnView, Scheduling};
@@ -21,7 +21,7 @@ use muster_proto::control as pb;
 use muster_runtime::ca::Issued;
 use muster_runtime::identity::{Identity, Role};
 use muster_runtime::token::{JoinToken, TokenKind};
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::{Controls, caller, name, view};
 use crate::authority::record;
@@ -62,10 +62,6 @@ impl Controls {
         role: Role,
         request: pb::SetSchedulingRequest,
     ) -> Result<Response<pb::Changed>, Status> {
-        let state = self.read().await?;
-        let host = name("host", &request.host)?;
-        let (id, _) =
-            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
         let scheduling = match request.scheduling.as_str() {
             "open" => Scheduling::Open,
             "cordoned" => Scheduling::Cordoned,
@@ -81,20 +77,47 @@ impl Controls {
         if outage && role != Role::Admin {
             return Err(Status::permission_denied("only admins accept an outage: leave accept_outage out"));
         }
-        if scheduling == Scheduling::Maintenance
-            && let Some(why) = maintenance_refusal(
-                &state,
-                id,
-                outage,
-                &group::views(&self.parts.consensus),
-                self.now(&state),
-            )
-        {
-            return Err(Status::failed_precondition(why));
+        let host = name("host", &request.host)?;
+        if scheduling == Scheduling::Maintenance {
+            let state = self.read().await?;
+            let coordinators = group::views(&self.parts.consensus);
+            let refusal = state
+                .host_named(&host)
+                .and_then(|(id, _)| maintenance_refusal(&state, id, outage, &coordinators, self.now(&state)));
+            if let Some(why) = refusal {
+                return Err(Status::failed_precondition(why));
+            }
         }
-        let what = What::SetScheduling { host: id.clone(), scheduling, outage };
-        let reply = self.propose(actor, request.caller, what).await?;
-        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+        let index = self.change_host(actor, request.caller, &host, |host| What::SetScheduling {
+            host,
+            scheduling,
+            outage,
+        });
+        Ok(Response::new(pb::Changed { index: index.await? }))
+    }
+
+    /// Proposes a change of a host that needs no other judgement than that the host is there. If this coordinator knows it,
+    /// the log judges at once; only a no is made sure of, by a state that reflects everything acknowledged before the call.
+    async fn change_host(
+        &self,
+        actor: String,
+        from: Option<pb::Caller>,
+        host: &Name,
+        what: impl Fn(HostId) -> What,
+    ) -> Result<u64, Status> {
+        let id = |state: &State| state.host_named(host).map(|(id, _)| id.clone());
+        let known = id(&self.parts.replica.state());
+        if let Some(known) = &known {
+            let tried = self.propose(actor.clone(), from.clone(), what(known.clone())).await;
+            if !matches!(&tried, Err(status) if status.code() == Code::NotFound) {
+                return tried.map(|reply| reply.index.0);
+            }
+        }
+        let sure = id(&*self.read().await?);
+        match sure.filter(|sure| Some(sure) != known.as_ref()) {
+            Some(sure) => Ok(self.propose(actor, from, what(sure)).await?.index.0),
+            None => Err(Status::not_found(format!("there is no host `{host}`"))),
+        }
     }
 
     pub(super) async fn forget_host(
@@ -119,13 +142,10 @@ impl Controls {
         actor: String,
         request: pb::SettleHostRequest,
     ) -> Result<Response<pb::Changed>, Status> {
-        let state = self.read().await?;
         let host = name("host", &request.host)?;
-        let (id, _) =
-            state.host_named(&host).ok_or_else(|| Status::not_found(format!("there is no host `{host}`")))?;
-        let what = What::HostInventory { host: id.clone(), found: None };
-        let reply = self.propose(actor, request.caller, what).await?;
-        Ok(Response::new(pb::Changed { index: reply.index.0 }))
+        let index =
+            self.change_host(actor, request.caller, &host, |host| What::HostInventory { host, found: None });
+        Ok(Response::new(pb::Changed { index: index.await? }))
     }
 
     pub(super) async fn start(
