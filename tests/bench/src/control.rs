@@ -9,8 +9,8 @@ use crate::etcd::Etcd;
 use crate::gap::gap;
 use crate::load::load;
 use crate::muster::Muster;
-use crate::rounds::{Measure, report};
 use crate::side::Side;
+use muster_bench::rounds::{Measure, report};
 
 /// Clients of the two loads.
 const FEW: usize = 1;

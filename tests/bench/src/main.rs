@@ -5,7 +5,7 @@ mod etcd;
 mod gap;
 mod load;
 mod muster;
-mod rounds;
+mod scale;
 mod side;
 
 use std::path::PathBuf;
@@ -36,6 +36,15 @@ enum What {
         #[arg(long, value_name = "SECONDS", default_value_t = 5)]
         seconds: u64,
     },
+    /// Memory of coordinators and length of a decision with many hosts; simulated agents with real sessions
+    Scale {
+        /// Hosts
+        #[arg(long, value_name = "COUNT", default_value_t = 36)]
+        hosts: usize,
+        /// Members on each
+        #[arg(long, value_name = "COUNT", default_value_t = 30)]
+        members: usize,
+    },
 }
 
 #[tokio::main]
@@ -44,6 +53,7 @@ async fn main() -> Result<ExitCode> {
         What::Control { etcd, rounds, seconds } => {
             control::control(control::Wish { etcd, rounds, span: Duration::from_secs(seconds) }).await?
         }
+        What::Scale { hosts, members } => scale::scale(hosts, members).await?,
     };
     println!("{missed} bars missed");
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod connects;
 mod needles;
+mod peers;
 mod platform;
 mod run;
 mod scenarios;
@@ -70,6 +71,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         minutes: u64,
     },
+    /// Deploys, updates and faults beside Docker Swarm on engines of its own; three hosts each.
+    BesideSwarm {
+        /// Rounds; both sides in each.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
     /// What the tally holds, as a table for the docs.
     Summary {
         /// Where runs are recorded.
@@ -115,6 +122,11 @@ fn execute(command: Command) -> Result<bool> {
         }
         Command::Connects => connects::run().map(|()| true),
         Command::Listens { port } => connects::listen(port).map(|()| true),
+        Command::BesideSwarm { rounds } => {
+            let missed = peers::beside_swarm(&Platform::from_env()?, rounds)?;
+            println!("{missed} bars missed");
+            Ok(missed == 0)
+        }
         Command::Campaign { names, tally, minutes } => {
             let most = Duration::from_secs(minutes * 60);
             Campaign { tally: &tally, names: &names, most }.run()

@@ -69,6 +69,14 @@ impl Platform {
     }
 
     fn seed(&self) -> Result<()> {
+        self.seed_into(&self.testbed)
+    }
+
+    /// Puts the images that were built into the store that hosts of a testbed begin with.
+    ///
+    /// # Errors
+    /// They were not built.
+    pub fn seed_into(&self, testbed: &Testbed) -> Result<()> {
         let index = self.settings.cache.join("images/index");
         let text = fs::read_to_string(&index)
             .with_context(|| format!("{}: run deploy/images/build first", index.display()))?;
@@ -82,7 +90,7 @@ impl Platform {
         }
         ensure!(!archives.is_empty(), "{} names no image", index.display());
         let archives: Vec<&Path> = archives.iter().map(PathBuf::as_path).collect();
-        self.testbed.seed(&archives).map(drop)
+        testbed.seed(&archives).map(drop)
     }
 
     /// Tag of the etcd image that was built here: without Go it is Debian's older one.

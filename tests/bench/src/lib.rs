@@ -1,0 +1,3 @@
+//! What comparisons with peers share: rounds, medians, bars.
+
+pub mod rounds;
