@@ -24,10 +24,11 @@ pub async fn ensure(segments: &[Segment]) -> Vec<Problem> {
 
 async fn repair(segments: &[Segment]) -> Result<Option<Problem>, CommandError> {
     let saved = run("iptables-save", &["-t", "filter"], "").await?;
+    let nat = run("iptables-save", &["-t", "nat"], "").await?;
     if let Some(input) = changes(&saved, segments) {
         run("iptables-restore", &["--noflush", "--wait", "5"], &input).await?;
     }
-    Ok((!segments.is_empty() && docker_rules_lost(&saved)).then(|| {
+    Ok((!segments.is_empty() && docker_rules_lost(&saved, &nat)).then(|| {
         Problem::note(
             "net-docker-rules-lost",
             "Docker's own iptables rules were flushed; traffic between members was restored, published ports \
@@ -36,11 +37,13 @@ async fn repair(segments: &[Segment]) -> Result<Option<Problem>, CommandError> {
     }))
 }
 
-/// Every version of Docker jumps from FORWARD to chains of its own beside `DOCKER-USER`, which we put back ourselves.
-fn docker_rules_lost(saved: &str) -> bool {
-    let own =
-        |line: &&str| line.starts_with("-A FORWARD ") && line.contains("DOCKER") && *line != DOCKER_JUMP;
-    saved.lines().find(own).is_none()
+/// Every version of Docker jumps from FORWARD to chains of its own beside `DOCKER-USER`, which we put back ourselves, and
+/// from PREROUTING to the chain that sends published ports to containers.
+fn docker_rules_lost(filter: &str, nat: &str) -> bool {
+    let forwards =
+        |line: &str| line.starts_with("-A FORWARD ") && line.contains("DOCKER") && line != DOCKER_JUMP;
+    let publishes = |line: &str| line.starts_with("-A PREROUTING ") && line.ends_with("-j DOCKER");
+    !filter.lines().any(forwards) || !nat.lines().any(publishes)
 }
 
 /// Input of `iptables-restore --noflush`, or nothing if all is as it must be.
@@ -103,6 +106,8 @@ mod tests {
 
     const DOCKER: &str = "*filter\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n";
 
+    const NAT: &str = "*nat\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n";
+
     fn segments() -> Vec<Segment> {
         let subnet = "172.31.10.0/24".parse().unwrap();
         vec![Segment { bridge: "mu-dbnet".into(), subnet, egress: Egress::Deny }]
@@ -139,9 +144,15 @@ mod tests {
         let input = changes(flushed, &segments()).unwrap();
         assert!(input.contains("-I DOCKER-USER 1 -j MUSTER-FWD\n-I FORWARD 1 -j DOCKER-USER\n"), "{input}");
         assert!(!input.contains(":DOCKER-USER"), "naming it would empty it");
-        assert!(docker_rules_lost(flushed) && docker_rules_lost(DOCKER));
-        assert!(!docker_rules_lost(&format!("{DOCKER}-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n")), "20.10");
-        assert!(!docker_rules_lost(&format!("{DOCKER}-A FORWARD -j DOCKER-FORWARD\n")), "28");
+        assert!(docker_rules_lost(flushed, NAT) && docker_rules_lost(DOCKER, NAT));
+    }
+
+    #[test]
+    fn dockers_own_rules_are_missed_in_either_table() {
+        let old = format!("{DOCKER}-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n");
+        assert!(!docker_rules_lost(&old, NAT), "20.10");
+        assert!(!docker_rules_lost(&format!("{DOCKER}-A FORWARD -j DOCKER-FORWARD\n"), NAT), "28");
+        assert!(docker_rules_lost(&old, "*nat\n:DOCKER - [0:0]\n-A DOCKER -i docker0 -j RETURN\nCOMMIT\n"));
     }
 
     #[test]

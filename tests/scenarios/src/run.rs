@@ -129,6 +129,14 @@ const POSTGRES: &[Scenario] = &[
         act: s::repair::repair,
     },
     Scenario {
+        name: "nft-flush",
+        what: "every packet filter flushed at once under writes, then a firewall that drops what it does not know",
+        runs: 3,
+        in_ci: false,
+        medians: &[("back_s", 10.0)],
+        act: s::flush::nft_flush,
+    },
+    Scenario {
         name: "kill-primary",
         what: "the primary's container killed: gap, losses, who acted",
         runs: 10,

@@ -9,6 +9,7 @@ pub mod engine_drills;
 pub mod exposure;
 pub mod faults;
 pub mod first;
+pub mod flush;
 pub mod grow;
 pub mod hosts;
 pub mod identity;
