@@ -16,6 +16,7 @@ pub mod identity_dir;
 pub mod images;
 pub mod keeper;
 pub mod ledger;
+pub mod links;
 pub mod logs;
 pub mod network;
 pub mod prober;

@@ -21,7 +21,7 @@ use crate::keeper::{keep_disk, keep_network};
 use crate::network::Network;
 use crate::runtime::docker::DockerEngine;
 use crate::shared::{Ours, Shared};
-use crate::{fault, prober, renew, reset, session, worker};
+use crate::{fault, links, prober, renew, reset, session, worker};
 
 /// Longest time for all tasks to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -80,6 +80,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     group.spawn("faults", OnError::Shutdown, fault::run(same(), group.clone()));
     group.spawn("reset", OnError::Shutdown, reset::run(same(), group.clone()));
     group.spawn("session", OnError::Shutdown, session::run(same(), Arc::clone(&link), group.clone()));
+    group.spawn("links", OnError::Log, links::run(same(), group.clone()));
     group.spawn("images", OnError::Log, images::run(images, group.clone()));
     group.spawn("renew", OnError::Shutdown, renew::run(link, clock, group.clone()));
     tracing::info!(host = %record.host, name = %record.name, platform = record.platform_name, "agent runs");

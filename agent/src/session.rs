@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_model::ids::{HostId, Name};
+use muster_model::link::Links;
 use muster_model::observed::{Condition, Report};
 use muster_model::plan::HostPlan;
 use muster_model::time::Timestamp;
@@ -310,6 +311,7 @@ fn comparable(report: &Report) -> Report {
         probe.at = Timestamp::default();
         probe.took_ms = 0;
     }
+    report.links = report.links.as_ref().map(Links::without_times);
     report
 }
 

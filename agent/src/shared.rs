@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_model::ids::{BootId, Generation, HostId, MemberId};
+use muster_model::link::Links;
 use muster_model::network::HostNetwork;
 use muster_model::observed::{Condition, EngineStatus, FOUND_MEMBERS, HostFacts, ProbeResult, Report};
 use muster_model::plan::{HostPlan, MemberPlan};
@@ -100,6 +101,8 @@ pub struct State {
     pub network: Option<(HostNetwork, Vec<Problem>)>,
     /// The host.
     pub facts: HostFacts,
+    /// The way to the other hosts, as measured last.
+    pub links: Option<Links>,
     /// Members with a task under way.
     pub tasks_under_way: BTreeSet<MemberId>,
     /// Deaths heard of and steps ended so far. A look at the engine that began before the last of them is old: what it
@@ -195,6 +198,7 @@ impl Shared {
             conditions: found.map(|found| ("adoption", vec![found])).into_iter().collect(),
             network: None,
             facts: HostFacts::default(),
+            links: None,
             tasks_under_way: BTreeSet::new(),
             turns: 0,
             looked: None,
@@ -389,6 +393,7 @@ impl Shared {
             answers: state.host.ledger.answers(),
             conditions,
             images: self.images.held(),
+            links: state.links.clone(),
         }
     }
 }

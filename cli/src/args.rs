@@ -3,6 +3,7 @@
 mod audit;
 mod host;
 mod image;
+mod net;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use crate::console::Format;
 pub use audit::{AuditArgs, AuditCommand, ExposureArgs};
 pub use host::{HostCommand, MaintenanceArgs, RebootArgs};
 pub use image::{ImageCommand, PushArgs};
+pub use net::NetCommand;
 
 /// Shown by `muster` and `muster --help`.
 const HELP: &str = "\
@@ -47,6 +49,7 @@ Operate
   secret       Passwords: list them, give a service new ones
   drill        Break something on purpose and measure what clients noticed
   host         Hosts: list, show, cordon, uncordon, drain, revoke, remove
+  net          The mesh: who reaches whom, how fast, what is wrong
   image        Bring images to hosts without a registry; list them
   coordinator  Coordinators: list, remove
   snapshot     The control plane's state as a file
@@ -209,6 +212,9 @@ log: keep secrets out of arguments.")]
     /// Hosts: list, show, cordon, uncordon, drain, revoke, remove
     #[command(subcommand)]
     Host(HostCommand),
+    /// The mesh: who reaches whom, how fast, what is wrong
+    #[command(subcommand)]
+    Net(NetCommand),
     /// Bring images to hosts without a registry; list them
     #[command(subcommand)]
     Image(ImageCommand),

@@ -47,6 +47,7 @@ pub const ROWS: &[(&str, Rule)] = &[
     ("/muster.control.v1.Control/SendImage", ADMINS),
     ("/muster.control.v1.Control/ImagePush", ADMINS),
     ("/muster.control.v1.Control/Images", READERS),
+    ("/muster.control.v1.Control/Net", READERS),
     ("/muster.control.v1.Control/Audit", ADMINS),
     ("/muster.raft.v1.Raft/Hello", COORDINATORS),
     ("/muster.raft.v1.Raft/Append", COORDINATORS),

@@ -38,7 +38,8 @@ readers! {
         OperationRequest OperationsRequest RemoveServiceRequest ConnRequest SecretsRequest CreateTokenRequest Token
         IssueOperatorRequest OperatorsRequest RevokeRequest Revoked Issued ExplainRequest WhatIfRequest
         CoordinatorsRequest RemoveCoordinatorRequest SaveSnapshotRequest SnapshotData SettleHostRequest
-        BeginImageRequest SendImageRequest ImagePushRequest ImageUpload ImagesRequest;
+        BeginImageRequest SendImageRequest ImagePushRequest ImageUpload ImagesRequest
+        NetRequest;
     identity: HelloRequest HelloReply JoinRequest JoinReply Endpoint RenewRequest RenewReply;
     raft: HelloRequest HelloReply Message SnapshotChunk ProposeRequest ProposeReply Applied NotLeader ReadIndexRequest
         ReadIndexReply;

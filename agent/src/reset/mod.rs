@@ -1,7 +1,7 @@
 //! Dead-host reset: connections to members of a host that is down, and dark from where we stand, are refused and
 //! destroyed, so that clients go on at once instead of waiting for a host that says nothing. Promotes nothing.
 
-mod echo;
+pub(crate) mod echo;
 mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ async fn watch(shared: &Shared, mut echo: Echo) -> std::io::Error {
     loop {
         tokio::select! {
             answer = echo.answer() => match answer {
-                Ok(address) => {
+                Ok((address, _)) => {
                     if let Some(host) = peers.get(&address) {
                         shared.resets().answer(host, shared.clock.now());
                     }

@@ -16,6 +16,7 @@ mod init;
 mod logs;
 mod maintenance;
 mod metrics;
+mod net;
 mod op;
 mod operator;
 mod plan;
@@ -45,6 +46,7 @@ pub async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Version => version(app),
         Command::Token { role, life } => token::run(app, role, life).await,
         Command::Host(command) => host::run(app, command).await,
+        Command::Net(command) => net::run(app, command).await,
         Command::Image(command) => image::run(app, command).await,
         Command::Snapshot(command) => snapshot::run(app, command).await,
         Command::Coordinator(command) => coordinator::run(app, command).await,

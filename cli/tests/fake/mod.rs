@@ -163,6 +163,7 @@ async fn start(tasks: &TaskGroup, ca: &Arc<Ca>, script: &Shared) -> String {
         ("/muster.control.v1.Control/CreateToken", operators),
         ("/muster.control.v1.Control/Operators", operators),
         ("/muster.control.v1.Control/Images", operators),
+        ("/muster.control.v1.Control/Net", operators),
         ("/muster.control.v1.Control/Revoke", operators),
     ];
     let access = Access {

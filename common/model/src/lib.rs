@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod image;
+pub mod link;
 pub mod network;
 pub mod observed;
 pub mod plan;

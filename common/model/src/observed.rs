@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, Generation, MemberId, Revision, Slot, TaskId};
 use crate::image::HeldImage;
+use crate::link::Links;
 use crate::time::Timestamp;
 
 /// Code of the condition that a host still runs members of the platform that it belonged to before.
@@ -35,6 +36,9 @@ pub struct Report {
     /// Images of the platform that are here; absent = not looked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<HeldImage>>,
+    /// The way to the other hosts; absent = not measured yet, or no mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
 }
 
 /// The Docker Engine as the agent sees it.

@@ -3,6 +3,7 @@
 mod changes;
 mod coordinators;
 mod images;
+mod net;
 mod streams;
 
 use std::pin::Pin;
@@ -345,6 +346,10 @@ impl Control for Controls {
 
     async fn images(&self, _: Request<pb::ImagesRequest>) -> Result<Response<pb::View>, Status> {
         self.images_on_hosts().await
+    }
+
+    async fn net(&self, _: Request<pb::NetRequest>) -> Result<Response<pb::View>, Status> {
+        self.net_of_hosts().await
     }
 
     async fn issue_operator(

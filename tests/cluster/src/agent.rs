@@ -253,8 +253,8 @@ impl Session {
         };
         let engine = EngineStatus { answering: true, since: Timestamp(1), version: "27.0".to_owned() };
         let boot = BootId(self.boot.clone());
-        let (answers, images) = (Vec::new(), None);
-        let report = Report { boot, generation, engine, facts, members, answers, conditions, images };
+        let (answers, images, links) = (Vec::new(), None, None);
+        let report = Report { boot, generation, engine, facts, members, answers, conditions, images, links };
         let json = serde_json::to_vec(&report).expect("plain data has a JSON form");
         assert!(self.send(from_agent::Message::Report(json.into())).await, "the session is over");
     }

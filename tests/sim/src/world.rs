@@ -247,6 +247,7 @@ impl World {
             answers: host.agent.ledger.answers(),
             conditions: Vec::new(),
             images: None,
+            links: None,
         }
     }
 

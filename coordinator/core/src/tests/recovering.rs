@@ -36,6 +36,7 @@ fn report(world: &World, generation: Generation, members: Vec<MemberStatus>) -> 
         answers: Vec::new(),
         conditions: Vec::new(),
         images: None,
+        links: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn report_with(world: &mut World, counter: u64, state: ContainerState, change: i
         answers: Vec::new(),
         conditions: Vec::new(),
         images: None,
+        links: None,
     };
     change(&mut report.members[0]);
     for command in from_report(&world.state, &host, &report) {

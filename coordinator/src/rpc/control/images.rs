@@ -21,7 +21,7 @@ const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
 const AUDITED_LEN_MAX: usize = 200;
 
 impl Controls {
-    fn must_lead(&self) -> Result<(), Status> {
+    pub(super) fn must_lead(&self) -> Result<(), Status> {
         if self.parts.consensus.watch_leadership().borrow().am_leader {
             return Ok(());
         }
