@@ -20,7 +20,14 @@ pub fn checks(facts: &Result<EngineFacts, String>, socket: &str, subnets: &[Ipv4
             return vec![Finding::fail("engine", format!("{socket}: {error}"), remedy)];
         }
     };
-    vec![version(facts), live_restore(facts), firewall(facts), runc(facts), pools(facts, subnets)]
+    vec![
+        version(facts),
+        package(facts),
+        live_restore(facts),
+        firewall(facts),
+        runc(facts),
+        pools(facts, subnets),
+    ]
 }
 
 fn version(facts: &EngineFacts) -> Finding {
@@ -30,6 +37,25 @@ fn version(facts: &EngineFacts) -> Finding {
     } else {
         Finding::fail("engine", text, "upgrade to Docker Engine 20.10 (API 1.41) or newer")
     }
+}
+
+fn package(facts: &EngineFacts) -> Finding {
+    let check = "package";
+    let remedy =
+        "install Docker Engine from your distribution (`docker.io`) or from Docker's packages, for root";
+    if facts.root.starts_with("/var/snap/") {
+        return Finding::fail(
+            check,
+            "Docker comes from a snap: it sees neither rendered files nor volumes outside its own directories, and \
+             restarts whenever the snap is refreshed",
+            format!("`snap remove docker`, then {remedy}"),
+        );
+    }
+    if facts.rootless {
+        let text = "rootless Docker: its bridges are in a name space where neither mesh nor packet filter reach them";
+        return Finding::fail(check, text, remedy);
+    }
+    Finding::ok(check, format!("for root, data in {}", facts.root))
 }
 
 fn live_restore(facts: &EngineFacts) -> Finding {
@@ -95,6 +121,8 @@ mod tests {
             live_restore: true,
             firewall: String::new(),
             runc: "1.1.12".into(),
+            root: "/var/lib/docker".into(),
+            rootless: false,
             pools: vec!["10.200.0.0/16".parse().unwrap()],
             networks: Vec::new(),
         }
@@ -116,6 +144,9 @@ mod tests {
         assert_eq!(verdicts(old), [("engine", Verdict::Fail), ("runc", Verdict::Warn)]);
         let nft = EngineFacts { firewall: "nftables+firewalld".into(), live_restore: false, ..facts() };
         assert_eq!(verdicts(nft), [("live-restore", Verdict::Warn), ("firewall backend", Verdict::Fail)]);
+        let snap = EngineFacts { root: "/var/snap/docker/common/var-lib-docker".into(), ..facts() };
+        assert_eq!(verdicts(snap), [("package", Verdict::Fail)]);
+        assert_eq!(verdicts(EngineFacts { rootless: true, ..facts() }), [("package", Verdict::Fail)]);
         let pools = EngineFacts { pools: vec!["172.16.0.0/12".parse().unwrap()], ..facts() };
         assert_eq!(verdicts(pools), [("address pools", Verdict::Warn)]);
         assert_eq!(checks(&Err("no such file".into()), "s", &[])[0].verdict, Verdict::Fail);

@@ -1,8 +1,10 @@
 //! `muster-agent doctor`: says whether this host can run members, one line per check, with the remedy. Changes nothing
 //! that stays.
 
+mod care;
 mod engine;
 mod finding;
+mod flush_time;
 mod host;
 mod mesh;
 
@@ -15,6 +17,7 @@ use muster_model::spec::{DEFAULT_NETWORKS, MeshSpec};
 
 pub use self::finding::{Finding, Verdict};
 
+use crate::network::command::run as run_program;
 use crate::network::engine::EngineNetwork;
 use crate::runtime::docker_facts;
 
@@ -39,6 +42,9 @@ pub struct DoctorArgs {
     /// UDP port of the mesh.
     #[arg(long, default_value_t = MeshSpec::default().port)]
     pub mesh_port: u16,
+    /// MTU of the mesh, bytes.
+    #[arg(long, default_value_t = MeshSpec::default().mtu)]
+    pub mesh_mtu: u16,
     /// Where `gotatun` is, if not in PATH or /usr/local/lib/muster.
     #[arg(long, env = "MUSTER_GOTATUN")]
     pub gotatun: Option<PathBuf>,
@@ -87,5 +93,12 @@ async fn findings(args: &DoctorArgs, state: &Path) -> Vec<Finding> {
     }
     findings.push(host::clock().await);
     findings.push(host::disk(state));
+    findings.push(flush_time::flush_time(state));
+    findings.extend(care::checks(Path::new("/")));
+    let routes = run_program("ip", &["-j", "-4", "route", "show", "default"], "").await.unwrap_or_default();
+    findings.push(care::uplink(Path::new("/"), &routes, args.mesh_mtu));
+    // Without nft another check has failed already.
+    let ruleset = run_program("nft", &["-s", "list", "ruleset"], "").await.unwrap_or_default();
+    findings.push(care::firewall(&ruleset, args.mesh_port));
     findings
 }

@@ -27,6 +27,10 @@ pub struct EngineFacts {
     pub firewall: String,
     /// Version of runc.
     pub runc: String,
+    /// Where its data is.
+    pub root: String,
+    /// It runs without root, in a user's name space.
+    pub rootless: bool,
     /// Where it takes subnets from by itself.
     pub pools: Vec<Ipv4Net>,
     /// All its networks.
@@ -61,6 +65,8 @@ pub async fn read(socket: &str) -> Result<EngineFacts, String> {
         live_restore: info.live_restore_enabled.unwrap_or_default(),
         firewall: info.firewall_backend.and_then(|backend| backend.driver).unwrap_or_default(),
         runc: runc.map(|part| part.version).unwrap_or_default(),
+        root: info.docker_root_dir.unwrap_or_default(),
+        rootless: info.security_options.unwrap_or_default().iter().any(|option| option == "name=rootless"),
         pools,
         networks,
     })
