@@ -35,6 +35,7 @@ pub mod status;
 pub mod steps;
 pub mod store;
 pub mod tasks;
+pub mod uninstall;
 pub mod volume;
 pub mod volumes;
 pub mod worker;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use muster_agent::doctor::{self, DoctorArgs};
 use muster_agent::enroll::{self, Wish};
 use muster_agent::run::{Settings, run};
+use muster_agent::uninstall::{self, UninstallArgs};
 use muster_model::spec::Span;
 use muster_runtime::config::EXIT_USAGE;
 use muster_runtime::telemetry;
@@ -31,6 +32,8 @@ enum Command {
     Run(RunArgs),
     /// Says whether this host can run members, with the remedy for what is missing.
     Doctor(DoctorArgs),
+    /// Takes everything of ours off this host, once it was removed from its platform; says only what, without `--yes`.
+    Uninstall(UninstallArgs),
     /// Provides the mesh device where the kernel has no WireGuard; run by `muster-mesh.service`.
     MeshDevice {
         /// The userspace WireGuard program; default: `gotatun` beside this program or on the path.
@@ -135,6 +138,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<ExitCode> {
             let good = doctor::run(&args, &cli.state_dir).await?;
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Uninstall(args) => uninstall::run(&args, &cli.state_dir).await?,
         Command::MeshDevice { program } => {
             telemetry::init(telemetry::Format::Human)?;
             muster_agent::network::device::serve(program).await?;

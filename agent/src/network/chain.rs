@@ -22,6 +22,18 @@ pub async fn ensure(segments: &[Segment]) -> Vec<Problem> {
     }
 }
 
+/// Removes our chain and the jump to it.
+///
+/// # Errors
+/// The first command that failed.
+pub async fn forget() -> Result<(), CommandError> {
+    let saved = run("iptables-save", &["-t", "filter"], "").await?;
+    if let Some(input) = changes(&saved, &[]) {
+        run("iptables-restore", &["--noflush", "--wait", "5"], &input).await?;
+    }
+    Ok(())
+}
+
 async fn repair(segments: &[Segment]) -> Result<Option<Problem>, CommandError> {
     let saved = run("iptables-save", &["-t", "filter"], "").await?;
     let nat = run("iptables-save", &["-t", "nat"], "").await?;

@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use muster_model::network::{HostNetwork, Mesh, NetworkPlan};
 use muster_model::spec::Egress;
 
+pub(crate) use self::chain::forget as forget_chain;
 pub use self::problem::{Problem, Stops};
 
 use self::bridges::{Seen, interface_exists};

@@ -38,6 +38,16 @@ pub async fn read() -> Result<Vec<Route>, CommandError> {
     Ok(serde_json::from_str(&listing).unwrap_or_default())
 }
 
+/// Our own routes, as `ip route del` wants them.
+///
+/// # Errors
+/// They cannot be read.
+pub async fn ours() -> Result<Vec<String>, CommandError> {
+    let routes = read().await?;
+    let own = routes.iter().filter(|route| route.protocol == PROTOCOL);
+    Ok(own.map(|route| format!("{} dev {} proto {PROTOCOL}", route.dst, route.dev)).collect())
+}
+
 /// The first foreign route into `subnet`: not the default route, not through a device of ours.
 #[must_use]
 pub fn overlap<'a>(

@@ -4,6 +4,7 @@ pub mod docker;
 mod docker_body;
 pub mod docker_facts;
 mod docker_images;
+pub mod docker_leftovers;
 pub mod docker_networks;
 #[cfg(test)]
 pub mod fake;

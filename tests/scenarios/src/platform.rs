@@ -144,7 +144,11 @@ impl Platform {
         host.unit_start("muster-coordinator")
     }
 
-    fn join_agent(&self, host: &Host) -> Result<()> {
+    /// Makes a host one of the platform's, from its token to the running units.
+    ///
+    /// # Errors
+    /// It cannot join.
+    pub fn join_agent(&self, host: &Host) -> Result<()> {
         if !exists(host, "/var/lib/muster/agent/identity")? {
             let advertise = host.address().to_string();
             let token = self.token("host")?;

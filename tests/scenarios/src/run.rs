@@ -241,6 +241,7 @@ const POSTGRES: &[Scenario] = &[
         act: s::faults::partition,
     },
     s::dead::DEAD_HOST,
+    s::uninstall::UNINSTALL,
     s::grow::RESTART_ASKED,
     s::grow::ROLLS_BACK,
     s::grow::RECLONE,

@@ -35,4 +35,5 @@ pub mod s3_metrics;
 pub mod tls;
 pub mod tls_direct;
 pub mod together;
+pub mod uninstall;
 pub mod update;
