@@ -57,6 +57,7 @@ pub async fn join(state: &Path, wish: Wish) -> anyhow::Result<Record> {
     let token = wish.token.parse::<JoinToken>()?.expect(TokenKind::Host)?;
     let name = match &wish.name {
         Some(name) => Name::new(name)?,
+        None if dir.exists() => dir.record()?.name,
         None => host_name()?,
     };
     // The key is the host: it survives an adoption.

@@ -85,6 +85,12 @@ impl IdentityDir {
         Ok(NodeKey::load(&self.path.join("key.pem"))?)
     }
 
+    /// Where the CA's certificate is.
+    #[must_use]
+    pub fn ca_file(&self) -> PathBuf {
+        self.path.join("ca.pem")
+    }
+
     /// Who this host is.
     ///
     /// # Errors

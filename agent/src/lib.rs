@@ -4,6 +4,7 @@
 
 pub mod act;
 pub mod ask;
+pub mod bundle;
 pub mod diff;
 pub mod disk;
 pub mod doctor;

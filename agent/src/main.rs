@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use muster_agent::bundle;
 use muster_agent::doctor::{self, DoctorArgs};
 use muster_agent::enroll::{self, Wish};
 use muster_agent::run::{Settings, run};
@@ -30,6 +31,13 @@ enum Command {
     Join(JoinArgs),
     /// Runs the agent.
     Run(RunArgs),
+    /// Writes what this host knows of its platform into a file, for `muster-coordinator rebuild` when all coordinators and
+    /// their disks are lost. It holds passwords; the agent goes on meanwhile.
+    Bundle {
+        /// The file; only root can read it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Says whether this host can run members, with the remedy for what is missing.
     Doctor(DoctorArgs),
     /// Takes everything of ours off this host, once it was removed from its platform; says only what, without `--yes`.
@@ -50,7 +58,7 @@ struct JoinArgs {
     /// The token.
     #[arg(long, env = "MUSTER_TOKEN", hide_env_values = true)]
     token: String,
-    /// Name of this host; default: its host name.
+    /// Name of this host; default: its host name, with `--adopt` the name that it has.
     #[arg(long)]
     name: Option<String>,
     /// Public address of this host; default: the one that reaches the coordinator.
@@ -134,6 +142,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             run(settings).await?;
         }
+        Command::Bundle { out } => println!("{}", bundle::write(&cli.state_dir, &out)?),
         Command::Doctor(args) => {
             let good = doctor::run(&args, &cli.state_dir).await?;
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });

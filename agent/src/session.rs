@@ -12,10 +12,11 @@ use muster_model::plan::HostPlan;
 use muster_model::time::Timestamp;
 use muster_proto::agents::agents_client::AgentsClient;
 use muster_proto::agents::{
-    AgentHello, Beat, FromAgent, LogChunk, PlanUpdate, ToAgent, from_agent, to_agent,
+    AgentHello, Beat, FromAgent, Keepsake, LogChunk, PlanUpdate, ToAgent, from_agent, to_agent,
 };
 use muster_proto::identity::identity_client::IdentityClient;
 use muster_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+use muster_runtime::host_bundle::Kept;
 use muster_runtime::secret::Secret;
 use muster_runtime::tasks::{OnError, TaskGroup};
 use muster_runtime::{dial, rpc};
@@ -151,6 +152,7 @@ async fn session(shared: &Arc<Shared>, link: &Arc<Link>, local: &TaskGroup) -> E
             Some(to_agent::Message::Plan(update)) => take_plan(shared, link, update).await,
             Some(to_agent::Message::Log(request)) => readers.handle(&request),
             Some(to_agent::Message::Image(offer)) => shared.images.offer(offer),
+            Some(to_agent::Message::Keepsake(keepsake)) => keep(shared, keepsake).await,
             Some(to_agent::Message::NotLeader(hint)) => return End::NotLeader(hint.leader),
             Some(to_agent::Message::Welcome(_)) | None => {}
         }
@@ -242,6 +244,15 @@ async fn take_plan(shared: &Shared, link: &Link, update: PlanUpdate) {
             let text = format!("{error}; the host goes on with its old plan");
             shared.say("plan", vec![Condition { code: "plan-not-stored".to_owned(), text }]);
         }
+    }
+}
+
+/// A disk that refuses is told by what matters more; the coordinator sends it again with its next change.
+async fn keep(shared: &Shared, keepsake: Keepsake) {
+    let Ok(body) = String::from_utf8(keepsake.body.to_vec()) else { return };
+    let kept = Kept { incarnation: keepsake.incarnation, index: keepsake.index, body };
+    if let Err(error) = shared.keep(kept).await {
+        tracing::warn!(%error, "what a rebuild would need is not kept");
     }
 }
 

@@ -13,6 +13,8 @@ use muster_model::observed::{Condition, EngineStatus, FOUND_MEMBERS, HostFacts, 
 use muster_model::plan::{HostPlan, MemberPlan};
 use muster_model::time::Timestamp;
 use muster_runtime::clock::SharedClock;
+use muster_runtime::host_bundle::Kept;
+use muster_runtime::state_dir::StateError;
 use tokio::sync::Notify;
 
 use crate::ask::Target;
@@ -47,7 +49,7 @@ pub enum UpdateError {
     Refused(#[from] PlanRefused),
     /// The disk.
     #[error("plan cannot be stored: {0}")]
-    Store(#[from] muster_runtime::state_dir::StateError),
+    Store(#[from] StateError),
     /// The secrets.
     #[error("secrets cannot be stored: {0}")]
     Secrets(#[from] SecretsError),
@@ -253,6 +255,17 @@ impl Shared {
     pub fn tell_down(&self, down: Vec<DownHost>) {
         self.resets().tell(down, self.clock.now());
         self.down_wake.notify_one();
+    }
+
+    /// Keeps, unread, what a rebuild of the control plane would need.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub async fn keep(&self, kept: Kept) -> Result<(), StateError> {
+        let _writing = self.writing.lock().await;
+        let store = self.store.clone();
+        let written = tokio::task::spawn_blocking(move || store.keep(&kept)).await;
+        written.unwrap_or(Ok(()))
     }
 
     /// Takes a plan with its secrets: stored first, acted on afterwards.

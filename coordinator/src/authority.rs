@@ -26,6 +26,9 @@ use crate::replica::Replica;
 /// Name of the CA's private key among the secrets. The slash at the front keeps it apart from every service's.
 pub const CA_KEY: &str = "/ca-key";
 
+/// Name of the certificates of the CAs before a rebuild, which members of services trust too.
+pub const FORMER_CA: &str = "/ca-former";
+
 /// Bytes of a generated password before encoding: 192 bits.
 const PASSWORD_BYTES: usize = 24;
 
@@ -70,7 +73,12 @@ impl Authority {
     /// It does not exist, or was sealed with another key.
     pub fn open(&self, state: &State, name: &str) -> Result<Secret<Vec<u8>>> {
         if name == CA_SECRET {
-            return Ok(Secret::new(self.ca_pem.as_bytes().to_vec()));
+            let mut all = self.ca_pem.as_bytes().to_vec();
+            // Certificates of services that the CA before a rebuild signed are good until they are renewed.
+            if state.secrets.contains_key(FORMER_CA) {
+                all.extend_from_slice(self.open(state, FORMER_CA)?.expose());
+            }
+            return Ok(Secret::new(all));
         }
         let row = state.secrets.get(name).with_context(|| format!("there is no secret {name}"))?;
         let sealed = STANDARD.decode(&row.sealed).context("a sealed secret is not base64")?;
@@ -189,7 +197,7 @@ impl Authority {
 
 /// What a sealed value is bound to, so that it cannot be put in the place of another secret. The next and the previous
 /// value of a secret may become its present one.
-fn bound_to(name: &str) -> &[u8] {
+pub(crate) fn bound_to(name: &str) -> &[u8] {
     name.split('@').next().unwrap_or(name).as_bytes()
 }
 

@@ -142,12 +142,20 @@ impl Home {
     /// # Errors
     /// A file cannot be written.
     pub fn store(&self, node: &NodeFile, certificate_pem: &str, ca_pem: &str, seal: &SealKey) -> Result<()> {
+        self.store_keys(certificate_pem, ca_pem, seal)?;
+        self.store_node(node)
+    }
+
+    /// Stores all but the node file: the directory is nobody's yet.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn store_keys(&self, certificate_pem: &str, ca_pem: &str, seal: &SealKey) -> Result<()> {
         create_private_dir(&self.0.join("identity"))?;
         if !self.path("seal.key").exists() {
             seal.store_new(&self.path("seal.key"))?;
         }
-        self.store_certificate(certificate_pem, ca_pem)?;
-        self.store_node(node)
+        self.store_certificate(certificate_pem, ca_pem)
     }
 
     /// Replaces the certificate.

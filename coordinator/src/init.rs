@@ -77,11 +77,11 @@ pub fn init(home: &Home, wish: &Init) -> Result<()> {
     home.store(&node, &certificate.pem, ca.pem(), &seal)
 }
 
-fn known(node: u64, endpoint: SocketAddr, key: &NodeKey) -> Known {
+pub(crate) fn known(node: u64, endpoint: SocketAddr, key: &NodeKey) -> Known {
     Known { node, endpoint: endpoint.to_string(), key_digest: key.digest().to_string() }
 }
 
-fn first_operator(ca: &Ca, wish: &Init, coordinator: &NodeKey, now_ms: u64) -> Result<Context> {
+pub(crate) fn first_operator(ca: &Ca, wish: &Init, coordinator: &NodeKey, now_ms: u64) -> Result<Context> {
     let key = NodeKey::generate()?;
     let name = Name::new("first-admin")?;
     let who =

@@ -10,6 +10,7 @@ pub mod judge;
 pub mod leader;
 pub mod proposer;
 pub mod pushes;
+pub mod rebuild;
 pub mod recovery;
 pub mod refusals;
 pub mod renew;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use muster_coordinator::home::Home;
-use muster_coordinator::{admin, init, recovery, run, saved};
+use muster_coordinator::{admin, init, rebuild, recovery, run, saved};
 use muster_model::ids::Name;
 use muster_model::spec::Span;
 use muster_runtime::identity::Role;
@@ -107,6 +107,28 @@ enum Command {
         #[arg(long, value_name = "IP:PORT")]
         advertise: Option<SocketAddr>,
     },
+    /// After all coordinators and their disks were lost: a new first one, out of what the hosts' agents kept. In an empty
+    /// directory.
+    Rebuild {
+        /// A file of `muster-agent bundle`; one of each host.
+        #[arg(long, value_name = "FILE", required = true)]
+        from: Vec<PathBuf>,
+        /// A host that is lost for good, too; may be given several times.
+        #[arg(long, value_name = "HOST")]
+        without: Vec<Name>,
+        /// IP address and port at which other hosts reach this coordinator.
+        #[arg(long, value_name = "IP:PORT")]
+        advertise: SocketAddr,
+        /// This coordinator's name.
+        #[arg(long, default_value = "first")]
+        name: Name,
+        /// Where the first administrator's context is written.
+        #[arg(long, value_name = "FILE")]
+        context: Option<PathBuf>,
+        /// Distance between coordinators.
+        #[arg(long, default_value = "vps", value_parser = ["lan", "vps", "wan"])]
+        timings: String,
+    },
     /// What root on a coordinator can always do.
     #[command(subcommand)]
     Admin(Admin),
@@ -202,6 +224,12 @@ async fn execute(arguments: Arguments) -> Result<()> {
         Command::Restore { from, older, advertise } => {
             let wish = recovery::Restore { from, older, advertise };
             say(&recovery::restore(&home, &wish).await?);
+            Ok(())
+        }
+        Command::Rebuild { from, without, advertise, name, context, timings } => {
+            let context = context.unwrap_or_else(|| home.path("admin.context.json"));
+            let wish = rebuild::Rebuild { from, without, name, advertise, timings, context };
+            say(&rebuild::rebuild(&home, &wish)?);
             Ok(())
         }
         Command::Admin(Admin::Issue { name, role, out }) => {

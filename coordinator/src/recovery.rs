@@ -1,6 +1,7 @@
 //! `recover` and `restore`: a cluster of one out of what is left, on a coordinator that does not run. Docs:
 //! `docs/tasks/coordinators.md`, and why it is safe: `docs/adr/0014-recovery.md`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use muster_consensus::{Beginning, Disk, Node, OsDisk, Position, Stopped, found};
 use muster_core::recovery;
 use muster_core::state::State;
 use muster_core::version::{decode_state, encode_state};
-use muster_model::ids::LogIndex;
+use muster_model::ids::{HostId, LogIndex};
 use muster_model::time::Timestamp;
 use muster_runtime::clock::SystemClock;
 use muster_runtime::snapshot_file::{self, STATE_MAX};
@@ -95,7 +96,8 @@ pub async fn recover(home: &Home, wish: &Recover) -> Result<Vec<String>> {
     let state = State::clone(&replica.state());
     let found = Found { state, at_ms, term: own.term(), from: own.position(), how: "recovered".to_owned() };
     drop((own, disk));
-    lines.extend(begin(home, node, found)?);
+    let begun = begin(home, node, found, &BTreeSet::new())?;
+    lines.extend(told(home, &begun)?);
     Ok(lines)
 }
 
@@ -151,7 +153,8 @@ pub async fn restore(home: &Home, wish: &Restore) -> Result<Vec<String>> {
     node.advertise = wish.advertise.unwrap_or(node.advertise);
     let how = format!("restored from a snapshot of index {}", head.index);
     let at_ms = state.at.0;
-    lines.extend(begin(home, node, Found { state, at_ms, term, from, how })?);
+    let begun = begin(home, node, Found { state, at_ms, term, from, how }, &BTreeSet::new())?;
+    lines.extend(told(home, &begun)?);
     Ok(lines)
 }
 
@@ -198,16 +201,44 @@ async fn refuse_living(home: &Home, node: &NodeFile, voters: &[Node]) -> Result<
 }
 
 /// What a new incarnation begins with.
-struct Found {
-    state: State,
-    at_ms: u64,
-    term: u64,
-    from: Position,
-    how: String,
+pub(crate) struct Found {
+    pub state: State,
+    pub at_ms: u64,
+    pub term: u64,
+    pub from: Position,
+    pub how: String,
 }
 
-/// Everything new is written aside first: until the last step this can be done again.
-fn begin(home: &Home, node: NodeFile, found_here: Found) -> Result<Vec<String>> {
+/// What began.
+pub(crate) struct Begun {
+    pub incarnation: u64,
+    /// Where the log before is kept.
+    pub aside: PathBuf,
+}
+
+/// What an operator is told after it, and does next.
+fn told(home: &Home, begun: &Begun) -> Result<Vec<String>> {
+    let node = home.node()?;
+    Ok(vec![
+        format!("the log before is kept in {}", begun.aside.display()),
+        format!(
+            "incarnation {} of platform {} begins with this coordinator alone, {} at {}",
+            begun.incarnation, node.platform, node.name, node.advertise
+        ),
+        "next, here:\n  systemctl start muster-coordinator".to_owned(),
+        "the others do not come back as they were: empty their directories, then `muster-coordinator join`"
+            .to_owned(),
+    ])
+}
+
+/// Everything new is written aside first: until the last step this can be done again. Hosts that are `lost` are not waited
+/// for.
+pub(crate) fn begin(
+    home: &Home,
+    node: NodeFile,
+    found_here: Found,
+    lost: &BTreeSet<HostId>,
+) -> Result<Begun> {
     let Found { mut state, at_ms, term, from, how } = found_here;
     let key = home.key()?.digest().to_string();
     let index = from.index + ENTRIES_SKIPPED;
@@ -220,7 +251,7 @@ fn begin(home: &Home, node: NodeFile, found_here: Found) -> Result<Vec<String>> 
         at: Timestamp(at_ms),
         how,
     };
-    ensure!(recovery::begin(&mut state, &beginning), "there is no platform in it");
+    ensure!(recovery::begin(&mut state, &beginning, lost), "there is no platform in it");
     let node = NodeFile {
         known: vec![Known { node: node.node, endpoint: node.advertise.to_string(), key_digest: key.clone() }],
         has_log: true,
@@ -246,16 +277,7 @@ fn begin(home: &Home, node: NodeFile, found_here: Found) -> Result<Vec<String>> 
             .with_context(|| format!("renaming to {}", aside.display()))?;
     }
     finish_interrupted(home)?;
-    Ok(vec![
-        format!("the log before is kept in {}", aside.display()),
-        format!(
-            "incarnation {incarnation} of platform {} begins with this coordinator alone, {} at {}",
-            node.platform, node.name, node.advertise
-        ),
-        "next, here:\n  systemctl start muster-coordinator".to_owned(),
-        "the others do not come back as they were: empty their directories, then `muster-coordinator join`"
-            .to_owned(),
-    ])
+    Ok(Begun { incarnation, aside })
 }
 
 /// The last step: true = it was still to be done.

@@ -46,6 +46,8 @@ pub struct Sessions {
 /// A session as the leader's duties see it.
 #[derive(Debug, Clone)]
 pub struct SessionView {
+    /// Never that of another session of this leader.
+    pub number: u64,
     /// The agent's run.
     pub boot: BootId,
     /// When it beat last, by the monotonic clock.
@@ -174,6 +176,7 @@ impl Sessions {
     #[must_use]
     pub fn views(&self) -> BTreeMap<HostId, SessionView> {
         let view = |session: &Session| SessionView {
+            number: session.number,
             boot: session.boot.clone(),
             beat: session.beat,
             sent: session.sent,

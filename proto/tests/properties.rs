@@ -31,7 +31,7 @@ macro_rules! readers {
 }
 
 readers! {
-    agents: FromAgent ToAgent AgentHello Welcome Beat Ack DownHost PlanUpdate NotLeader LogRequest LogChunk ImageOffer
+    agents: FromAgent ToAgent AgentHello Welcome Beat Ack DownHost PlanUpdate Keepsake NotLeader LogRequest LogChunk ImageOffer
         ImagePartRequest ImagePartReply ImageStateRequest ImageStateReply;
     control: StatusRequest View Caller SpecRequest PlanReply EventsRequest LogsRequest ExecRequest ExecReply LogData
         SetSchedulingRequest RemoveHostRequest Changed StartOperationRequest Started SteerOperationRequest

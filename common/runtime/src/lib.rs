@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod dial;
+pub mod host_bundle;
 pub mod identity;
 pub mod keys;
 pub mod net;

@@ -21,6 +21,7 @@ pub mod dry_run;
 pub mod explain;
 pub mod facts;
 pub mod holders;
+pub mod keepsake;
 pub mod kinds;
 pub mod leave;
 pub mod liveness;

@@ -1,7 +1,9 @@
 //! The beginning of a new incarnation of the platform, after its control plane was recovered or restored from a
 //! snapshot: what is on the hosts may be newer than what is known here. Pure.
 
-use muster_model::ids::{LogIndex, MemberId, OperationId, TaskId};
+use std::collections::BTreeSet;
+
+use muster_model::ids::{HostId, LogIndex, MemberId, OperationId, TaskId};
 use muster_model::time::Timestamp;
 
 use crate::apply::record;
@@ -28,9 +30,9 @@ pub struct Beginning {
     pub how: String,
 }
 
-/// Begins it. False = there is no platform in this state.
+/// Begins it. False = there is no platform in this state. Hosts that are `lost` for good are not waited for.
 #[must_use]
-pub fn begin(state: &mut State, beginning: &Beginning) -> bool {
+pub fn begin(state: &mut State, beginning: &Beginning, lost: &BTreeSet<HostId>) -> bool {
     let Some(platform) = state.platform.as_mut() else { return false };
     platform.incarnation = beginning.incarnation;
     state.index = state.index.max(beginning.index);
@@ -47,8 +49,8 @@ pub fn begin(state: &mut State, beginning: &Beginning) -> bool {
         }
     }
     // Nothing on a host is stopped or removed until its agent has said what is there.
-    for host in state.hosts.values_mut() {
-        host.inventory = Some(Vec::new());
+    for (id, host) in &mut state.hosts {
+        host.inventory = (!lost.contains(id)).then(Vec::new);
         host.version = meta.index;
     }
     let text = format!("the control plane was {}: incarnation {}", beginning.how, beginning.incarnation);

@@ -6,6 +6,7 @@
 mod agents;
 mod coordinators;
 mod images;
+mod keepsakes;
 mod liveness;
 mod observe;
 mod reconcile;
@@ -61,7 +62,8 @@ impl Leader {
             self.observe(),
             self.tend_agents(),
             self.tend_coordinators(),
-            self.offer_images()
+            self.offer_images(),
+            self.give_keepsakes()
         );
     }
 

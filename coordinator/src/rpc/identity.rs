@@ -199,8 +199,20 @@ impl Identities {
         let (platform_id, platform) = self.platform()?;
         let key = request_key(&join.csr_pem)?;
         let id = HostId::new(&key[..16]).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let zone = if join.zone.is_empty() { name.to_string() } else { join.zone };
-        let labels = checked_labels(join.labels)?;
+        let mut labels = checked_labels(join.labels)?;
+        let mut zone = join.zone;
+        // One that joins again keeps what it does not say.
+        if let Some(known) = self.replica.state().hosts.get(&id) {
+            if zone.is_empty() {
+                zone.clone_from(&known.zone);
+            }
+            if labels.is_empty() {
+                labels.clone_from(&known.labels);
+            }
+        }
+        if zone.is_empty() {
+            zone = name.to_string();
+        }
         self.refuse_taken_name(&name, &id)?;
         self.use_token(token, TokenRole::Host, &key).await?;
         let host =

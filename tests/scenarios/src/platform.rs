@@ -122,10 +122,29 @@ impl Platform {
                 ],
             )?;
         }
+        self.rejoin(host)
+    }
+
+    /// Starts the coordinator that was made on this host, and goes on with its first operator.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn rejoin(&self, host: &Host) -> Result<()> {
         let context = exec(host, &["cat", CONTEXT])?;
         write_private(&context_file(&self.testbed), &context)?;
         host.unit_start("muster-coordinator")?;
         wait("first coordinator", Duration::from_secs(30), || self.status()).map(drop)
+    }
+
+    /// Lets a host join a rebuilt platform with everything that it has; what its agent says.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn adopt(&self, host: &Host) -> Result<String> {
+        let (token, first) = (self.token("host")?, self.first_endpoint()?);
+        let advertise = host.address().to_string();
+        let words = ["muster-agent", "join", "--adopt", "--token", &token, "--coordinator", &first];
+        exec(host, &[&words[..], &["--advertise", &advertise]].concat())
     }
 
     /// Lets a host be a coordinator, from its token to the running unit.
@@ -178,7 +197,9 @@ impl Platform {
         Ok(answer["token"].as_str().context("no token in the answer")?.to_owned())
     }
 
-    fn endpoint(&self, host: &Host) -> String {
+    /// Where a host's coordinator is.
+    #[must_use]
+    pub fn endpoint(&self, host: &Host) -> String {
         format!("{}:{}", host.address(), self.settings.port)
     }
 

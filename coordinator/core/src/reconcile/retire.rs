@@ -170,6 +170,9 @@ fn may_replace(
     if host.is_in_maintenance() {
         return wait("its host is in maintenance");
     }
+    if host.boot.is_none() && host.inventory.is_some() {
+        return wait("the control plane was rebuilt, and its host has not joined it yet: it may run");
+    }
     if layout.exclusive {
         return wait("it may run in one place only, and its stop is not confirmed");
     }

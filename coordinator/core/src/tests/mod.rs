@@ -16,6 +16,7 @@ mod plans;
 mod ports;
 mod procedures;
 mod properties;
+mod rebuilding;
 mod recovering;
 mod refusals;
 mod replace;

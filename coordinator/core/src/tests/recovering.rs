@@ -1,5 +1,7 @@
 //! After a recovery: plans that only add, inventories, numbers that are never given out twice.
 
+use std::collections::BTreeSet;
+
 use muster_model::ids::{BootId, Generation, LogIndex, MemberId, Revision, Slot};
 use muster_model::observed::{ContainerState, EngineStatus, MemberStatus, Report};
 use muster_model::time::Timestamp;
@@ -63,7 +65,7 @@ fn nothing_is_stopped_or_placed_until_the_inventory_is_known() {
     let last = world.state.index;
     let how = "recovered".to_owned();
     let beginning = Beginning { node: 7, incarnation: 2, index: LogIndex(last.0 + 9), at: world.now, how };
-    assert!(begin(&mut world.state, &beginning));
+    assert!(begin(&mut world.state, &beginning, &BTreeSet::new()));
     assert!(world.state.next_member > known && world.state.index == LogIndex(last.0 + 9));
     assert!(world.state.audit.entries.back().unwrap().action.contains("incarnation 2"));
     for _ in 0..8 {

@@ -1,6 +1,8 @@
 //! The control plane's own disasters: what runs on the hosts must not notice.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -32,6 +34,14 @@ pub const SCENARIOS: &[Scenario] = &[
         in_ci: false,
         medians: &[],
         act: recover,
+    },
+    Scenario {
+        name: "rebuild",
+        what: "all three coordinators and their disks lost under writes: rebuilt from the agents, no container restarts",
+        runs: 1,
+        in_ci: false,
+        medians: &[],
+        act: rebuild,
     },
     Scenario {
         name: "snapshot-restore",
@@ -135,6 +145,76 @@ fn recover(platform: &Platform) -> Result<Value> {
     let (acked, gap) = end(writer)?;
     let after = all_starts(&hosts)?;
     ensure!(after == before, "containers were restarted: {before:?} became {after:?}");
+    let containers: usize = before.values().map(BTreeMap::len).sum();
+    Ok(json!({
+        "answers_after_s": back, "three_and_healthy_after_s": whole, "containers": containers, "acked": acked, "gap_ms": gap
+    }))
+}
+
+/// As `scp` would.
+fn put(host: &Host, file: &str, content: &str) -> Result<()> {
+    let mut command = host.command(&["sh", "-c", "umask 077; cat > \"$0\"", file])?;
+    let mut child = command.stdin(Stdio::piped()).spawn().context("writing inside")?;
+    child.stdin.take().context("no way in")?.write_all(content.as_bytes())?;
+    ensure!(child.wait()?.success(), "{file} could not be written");
+    Ok(())
+}
+
+fn rebuild(platform: &Platform) -> Result<Value> {
+    let service = platform.settings.service.as_str();
+    platform.wait_healthy(service, WHOLE)?;
+    let hosts = three(platform)?;
+    let all = platform.hosts()?;
+    let members = |platform: &Platform| -> Result<Vec<String>> {
+        let services = platform.status()?.services;
+        let lines = services.iter().flat_map(|one| &one.members);
+        let mut lines: Vec<String> =
+            lines.map(|m| format!("{} {} {} {}", m.slot, m.member, m.host, m.revision)).collect();
+        lines.sort();
+        Ok(lines)
+    };
+    let (before, known) = (all_starts(&all)?, members(platform)?);
+    let writer = writer(platform, &hosts[0])?;
+    let begin = Instant::now();
+    hosts.iter().try_for_each(lose)?;
+    let mut words = ["muster-coordinator", "rebuild", "--name", hosts[0].name()].map(str::to_owned).to_vec();
+    words.extend(["--advertise".to_owned(), platform.endpoint(&hosts[0])]);
+    for host in &all {
+        let (file, name) = (format!("/root/{}.bundle", host.name()), host.name());
+        exec(host, &["rm", "-f", &file])?;
+        print!(
+            "{name}$ muster-agent bundle --out {file}\n{}",
+            exec(host, &["muster-agent", "bundle", "--out", &file])?
+        );
+        let there = exec(host, &["cat", &file])?;
+        exec(host, &["rm", "-f", &file])?;
+        put(&hosts[0], &file, &there)?;
+        words.extend(["--from".to_owned(), file]);
+    }
+    let typed: Vec<&str> = words.iter().map(String::as_str).collect();
+    let said = exec(&hosts[0], &typed)?;
+    println!("$ {}\n{said}", words.join(" "));
+    platform.rejoin(&hosts[0])?;
+    let back = begin.elapsed().as_secs_f64();
+    for host in &all {
+        host.unit_stop("muster-agent")?;
+        println!("{}", platform.adopt(host)?);
+        host.unit_start("muster-agent")?;
+    }
+    settled(platform)?;
+    platform.join_coordinator(&hosts[1])?;
+    platform.join_coordinator(&hosts[2])?;
+    platform.wait_for_voters(3)?;
+    platform.wait_healthy(service, WHOLE)?;
+    let whole = begin.elapsed().as_secs_f64();
+    let (acked, gap) = end(writer)?;
+    let after = all_starts(&all)?;
+    ensure!(after == before, "containers were restarted: {before:?} became {after:?}");
+    let now = members(platform)?;
+    ensure!(now == known, "other members: {known:?} became {now:?}");
+    platform.apply(&postgres::spec(platform, specs::NEXT)?)?;
+    platform.wait_healthy(service, WHOLE)?;
+    ensure!(all_starts(&all)? != before, "the update changed nothing");
     let containers: usize = before.values().map(BTreeMap::len).sum();
     Ok(json!({
         "answers_after_s": back, "three_and_healthy_after_s": whole, "containers": containers, "acked": acked, "gap_ms": gap
