@@ -1,5 +1,6 @@
 //! A minimal agent: joins, keeps a session with beats and reports, renews. It runs no containers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use muster_proto::identity::{JoinReply, JoinRequest, RenewRequest};
 use muster_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use muster_runtime::clock::SharedClock;
 use muster_runtime::dial::{self, Endpoints};
+use muster_runtime::host_bundle::Kept;
 use muster_runtime::keys::NodeKey;
 use muster_runtime::rpc::within;
 use muster_runtime::tasks::{OnError, TaskGroup};
@@ -178,6 +180,10 @@ pub struct Heard {
     pub acks: u64,
     /// The newest plan.
     pub plan: Option<HostPlan>,
+    /// The secrets that came with it.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// What it is to keep for a rebuild.
+    pub kept: Option<Kept>,
     /// When and why the session ended.
     pub ended: Option<(Instant, String)>,
 }
@@ -278,7 +284,14 @@ async fn listen(mut inbound: Streaming<ToAgent>, tell: watch::Sender<Heard>) {
             }
             Ok(Some(ToAgent { message: Some(to_agent::Message::Plan(update)) })) => {
                 let plan = serde_json::from_slice(&update.plan).expect("a host plan");
-                tell.send_modify(|heard| heard.plan = Some(plan));
+                let secrets =
+                    update.secrets.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
+                tell.send_modify(|heard| (heard.plan, heard.secrets) = (Some(plan), secrets));
+            }
+            Ok(Some(ToAgent { message: Some(to_agent::Message::Keepsake(keepsake)) })) => {
+                let body = String::from_utf8(keepsake.body.to_vec()).expect("text");
+                let kept = Kept { incarnation: keepsake.incarnation, index: keepsake.index, body };
+                tell.send_modify(|heard| heard.kept = Some(kept));
             }
             Ok(Some(ToAgent { message: Some(to_agent::Message::NotLeader(_)) })) => {
                 break "no leader".to_owned();

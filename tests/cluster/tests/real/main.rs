@@ -12,5 +12,6 @@ mod linearizable;
 mod operators;
 mod protocol;
 mod reads;
+mod rebuild;
 mod recovery;
 mod tokens;
