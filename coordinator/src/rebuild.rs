@@ -278,7 +278,7 @@ fn found_identity(
 ) -> Result<NodeFile> {
     let ca = Ca::create(&wish.platform, now_ms)?;
     let key = home.key()?;
-    let id = Name::new(&NODE.to_string())?;
+    let id = Name::new(NODE.to_string())?;
     let who =
         Identity { platform: wish.platform.clone(), role: Role::Coordinator, id, name: wish.name.clone() };
     let certificate = ca.issue(&key.csr(&wish.name)?, &who, certificate_life(), now_ms)?;

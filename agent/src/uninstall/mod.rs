@@ -142,7 +142,7 @@ fn refuse_members(membership: Membership, args: &UninstallArgs) -> anyhow::Resul
         ),
         Membership::Unknown(why) => println!("no coordinator answers ({why}); going on"),
         Membership::Member => {
-            println!("a coordinator still takes this host for one of its own; going on (--force)")
+            println!("a coordinator still takes this host for one of its own; going on (--force)");
         }
         Membership::Removed | Membership::None => {}
     }
@@ -220,7 +220,7 @@ async fn remove(engine: &Leftovers, thing: &Thing) -> anyhow::Result<()> {
         Thing::Container { id, .. } => engine.remove_container(id).await.map_err(anyhow::Error::msg)?,
         Thing::Network { id, .. } => engine.remove_network(id).await.map_err(anyhow::Error::msg)?,
         Thing::Table { family, name } => {
-            command("nft", &["delete", "table", family, name], "").await.map(drop)?
+            command("nft", &["delete", "table", family, name], "").await.map(drop)?;
         }
         Thing::Chain => forget_chain().await?,
         Thing::Route(route) => {
@@ -271,7 +271,7 @@ mod tests {
         for sub in ["identity", "members", "quarantine"] {
             fs::create_dir_all(state.join(sub)).unwrap();
         }
-        assert_eq!(paths(&state, false), [state.clone()], "no data, so all of it");
+        assert_eq!(paths(&state, false), std::slice::from_ref(&state), "no data, so all of it");
         fs::create_dir_all(state.join("members/7/data")).unwrap();
         assert_eq!(paths(&state, false), [state.join("identity")]);
         assert_eq!(paths(&state, true), [state]);

@@ -418,6 +418,10 @@ impl Control for Fake {
         Ok(Response::new(View { json: json.into() }))
     }
 
+    async fn net(&self, _: Request<NetRequest>) -> Answer<View> {
+        Err(Status::unimplemented("no test asks for the mesh"))
+    }
+
     async fn audit(&self, _: Request<EventsRequest>) -> Answer<Self::AuditStream> {
         tokio::time::sleep(Duration::ZERO).await;
         Err(Status::unimplemented(""))

@@ -85,6 +85,20 @@ fn the_same_members_run_on_under_the_same_plans_and_can_be_changed_again() {
 }
 
 #[test]
+fn a_host_that_has_not_joined_again_is_not_taken_for_lost_although_another_is_free() {
+    let mut world = World::with_postgres();
+    let (old, before) = (plans(&world.state), world.state.clone());
+    let rebuilt = kept(&world.state).rebuild(&old);
+    begin_anew(&mut world, rebuilt.state, &BTreeSet::new());
+    join_again(&mut world, 1);
+    join_again(&mut world, 2);
+    world.join(4);
+    world.run_for(Millis::seconds(1_800));
+    assert_eq!(world.state.members.keys().collect::<Vec<_>>(), before.members.keys().collect::<Vec<_>>());
+    assert!(world.state.members.values().all(|member| member.phase == Phase::Active));
+}
+
+#[test]
 fn what_passes_makes_no_new_keepsake() {
     let mut world = World::with_postgres();
     let before = kept(&world.state);

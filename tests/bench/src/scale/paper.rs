@@ -62,7 +62,7 @@ impl Filling {
         let address = Ipv4Addr::from(0x0a40_0000 + u32::try_from(number)?);
         self.enter(What::RegisterHost(HostRegistration {
             id: id.clone(),
-            name: Name::new(&format!("vps-{number}"))?,
+            name: Name::new(format!("vps-{number}"))?,
             address: address.into(),
             zone: format!("zone-{}", number % 3),
             labels: fleet::plain(),
@@ -92,6 +92,7 @@ impl Filling {
             answers: Vec::new(),
             conditions: Vec::new(),
             images: None,
+            links: None,
         })
     }
 
