@@ -61,7 +61,7 @@ fn expected(method: &str) -> Vec<Role> {
         (
             "muster.control.v1.Control",
             "Status" | "Plan" | "Events" | "Operation" | "Operations" | "Explain" | "WhatIf" | "Secrets"
-            | "Coordinators" | "Images",
+            | "Coordinators" | "Images" | "Net",
         ) => vec![Viewer, Operator, Admin],
         (
             "muster.control.v1.Control",
