@@ -1,6 +1,7 @@
 //! House rules that a machine can check: crate directions, file and function length, first lines, unfinished marks.
 
 pub mod floors;
+pub mod licences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
