@@ -49,6 +49,7 @@ pub const TABLES: &[Table] = &[
     Table { scenarios: s::together::SCENARIOS, prepare: s::together::prepare },
     Table { scenarios: s::hosts::SCENARIOS, prepare: s::postgres::prepare },
     Table { scenarios: s::images::SCENARIOS, prepare: s::images::prepare },
+    Table { scenarios: s::memory::SCENARIOS, prepare: s::images::prepare },
     Table { scenarios: s::disk::SCENARIOS, prepare: s::disk::prepare },
 ];
 

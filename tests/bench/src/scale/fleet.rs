@@ -14,7 +14,7 @@ const REPLICAS_MAX: usize = 100;
 #[must_use]
 pub fn spec(hosts: usize, members: usize) -> String {
     let replicas = hosts.min(REPLICAS_MAX);
-    let mut yaml = "muster: 1\nplatform: shop\nmesh: {subnet: 10.128.0.0/14}\n\
+    let mut yaml = "muster: 1\nplatform: shop\n\
                     networks: {apps: {subnet: 10.0.0.0/12}}\nservices:\n"
         .to_owned();
     for number in 0..(hosts * members).div_ceil(replicas) {

@@ -121,7 +121,7 @@ fn push(platform: &Platform) -> Result<Value> {
 }
 
 /// Bytes that a program of a host has in memory.
-fn resident(host: &Host, program: &str) -> Result<u64> {
+pub fn resident(host: &Host, program: &str) -> Result<u64> {
     let pid = host.unit_status(program)?.pid.context("it does not run")?;
     // Its number is that of the host's own numbering.
     let status = exec(host, &["cat", &format!("/proc/{pid}/status")])?;

@@ -18,6 +18,7 @@ pub mod maintenance;
 pub mod mariadb;
 pub mod mariadb_two;
 pub mod members;
+pub mod memory;
 pub mod metrics;
 pub mod nats;
 pub mod network;
