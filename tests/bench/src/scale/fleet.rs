@@ -1,6 +1,5 @@
 //! A platform of so many hosts and members, as the core sees it, and what its agents would report.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use muster_model::observed::{Answer, ContainerState, MemberStatus, ProbeResult};
@@ -56,10 +55,4 @@ fn status(planned: &MemberPlan) -> MemberStatus {
         successor: None,
         probes: probes.collect(),
     }
-}
-
-/// No labels.
-#[must_use]
-pub const fn plain() -> BTreeMap<String, String> {
-    BTreeMap::new()
 }

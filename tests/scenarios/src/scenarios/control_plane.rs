@@ -136,11 +136,7 @@ fn recover(platform: &Platform) -> Result<Value> {
     hosts[0].unit_start(UNIT)?;
     wait("the recovered platform", SOON, || platform.status())?;
     let back = begin.elapsed().as_secs_f64();
-    settled(platform)?;
-    platform.join_coordinator(&hosts[1])?;
-    platform.join_coordinator(&hosts[2])?;
-    platform.wait_for_voters(3)?;
-    platform.wait_healthy(service, WHOLE)?;
+    whole_again(platform, &hosts)?;
     let whole = begin.elapsed().as_secs_f64();
     let (acked, gap) = end(writer)?;
     let after = all_starts(&hosts)?;
@@ -149,6 +145,15 @@ fn recover(platform: &Platform) -> Result<Value> {
     Ok(json!({
         "answers_after_s": back, "three_and_healthy_after_s": whole, "containers": containers, "acked": acked, "gap_ms": gap
     }))
+}
+
+/// From one coordinator to three, and the database healthy.
+fn whole_again(platform: &Platform, hosts: &[Host]) -> Result<()> {
+    settled(platform)?;
+    platform.join_coordinator(&hosts[1])?;
+    platform.join_coordinator(&hosts[2])?;
+    platform.wait_for_voters(3)?;
+    platform.wait_healthy(platform.settings.service.as_str(), WHOLE).map(drop)
 }
 
 /// As `scp` would.
@@ -201,11 +206,7 @@ fn rebuild(platform: &Platform) -> Result<Value> {
         println!("{}", platform.adopt(host)?);
         host.unit_start("muster-agent")?;
     }
-    settled(platform)?;
-    platform.join_coordinator(&hosts[1])?;
-    platform.join_coordinator(&hosts[2])?;
-    platform.wait_for_voters(3)?;
-    platform.wait_healthy(service, WHOLE)?;
+    whole_again(platform, &hosts)?;
     let whole = begin.elapsed().as_secs_f64();
     let (acked, gap) = end(writer)?;
     let after = all_starts(&all)?;
@@ -249,11 +250,7 @@ fn restore(platform: &Platform) -> Result<Value> {
         ensure!(told > 0, "{:?}", status.notices);
         Ok(told)
     })?;
-    settled(platform)?;
-    platform.join_coordinator(&hosts[1])?;
-    platform.join_coordinator(&hosts[2])?;
-    platform.wait_for_voters(3)?;
-    platform.wait_healthy(service, WHOLE)?;
+    whole_again(platform, &hosts)?;
     let whole = begin.elapsed().as_secs_f64();
     let after = all_starts(&hosts)?;
     ensure!(after == before, "containers were stopped or restarted: {before:?} became {after:?}");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use muster_bench::rounds::median;
 use serde_json::{Value, json};
 
 use super::images::resident;
@@ -56,12 +57,6 @@ fn made(platform: &Platform, round: usize) -> Result<usize> {
     Ok(count)
 }
 
-fn middle(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn agents(platform: &Platform) -> Result<Value> {
     let hosts = platform.hosts()?;
     let (began, mut samples) = (Instant::now(), vec![Vec::new(); hosts.len()]);
@@ -79,7 +74,7 @@ fn agents(platform: &Platform) -> Result<Value> {
     let growth = samples.iter().map(|all| {
         let warm = all.get(WARM..).unwrap_or_default();
         let (first, second) = warm.split_at(warm.len() / 2);
-        middle(second) - middle(first)
+        median(second.iter().copied()) - median(first.iter().copied())
     });
     let growth = growth.max_by(f64::total_cmp).context("no host")?;
     let largest = samples.iter().flatten().copied().fold(0.0, f64::max);
